@@ -1,0 +1,196 @@
+/** An open device and the front-ends it serves, one after another. */
+import type { Static, TObject } from "typebox";
+import { accept, EPOLLIN, type Fd } from "../ffi/mod.ts";
+import type { AnyDevice, Device, Host, Opened, QueueSpec } from "./device.ts";
+import { ProtocolError } from "./errors.ts";
+import { mask, RingFeature, VhostFeature } from "./features.ts";
+import type { Layout } from "./layout.ts";
+import type { Log } from "./log.ts";
+import type { Loop, Watch } from "./loop.ts";
+import { MAX_CONFIG_SIZE } from "./payloads.ts";
+import { ProtocolFeature } from "./protocol.ts";
+import { Session } from "./session.ts";
+
+export interface BackendContext {
+  readonly loop: Loop;
+  readonly log: Log;
+}
+
+/** Ring features that every device gets from the framework. */
+const ringFeatures = mask(
+  RingFeature.INDIRECT_DESC,
+  RingFeature.EVENT_IDX,
+  RingFeature.VERSION_1,
+  VhostFeature.PROTOCOL_FEATURES,
+);
+
+const protocolFeatures = mask(
+  ProtocolFeature.MQ,
+  ProtocolFeature.REPLY_ACK,
+  ProtocolFeature.BACKEND_REQ,
+  ProtocolFeature.CONFIG,
+  ProtocolFeature.RESET_DEVICE,
+  ProtocolFeature.CONFIGURE_MEM_SLOTS,
+  ProtocolFeature.STATUS,
+);
+
+/**
+ * Opens a device with validated options. Throws what the device's `open` throws.
+ * The loop belongs to the caller, who runs it.
+ */
+export async function openBackend(
+  definition: AnyDevice,
+  options: unknown,
+  context: BackendContext,
+): Promise<Backend> {
+  const { loop, log } = context;
+  if (definition.config.size > MAX_CONFIG_SIZE) {
+    throw new RangeError(`Cannot serve a config space of ${definition.config.size} bytes`);
+  }
+  if (definition.async) loop.useEvents();
+  let backend: Backend | null = null;
+  const early: object[] = [];
+  const host: Host = {
+    log,
+    updateConfig: (changes) => {
+      if (backend === null) early.push(changes);
+      else backend.updateConfig(changes);
+    },
+    watch: (fd, onReadable) => loop.watch(fd, EPOLLIN, onReadable),
+    every: (milliseconds, task) => loop.every(milliseconds, task),
+  };
+  const opened: Opened<TObject, string> = await definition.open(options, host);
+  backend = new Backend(definition, options, opened, context);
+  for (const changes of early) backend.updateConfig(changes);
+  return backend;
+}
+
+export class Backend {
+  readonly definition: AnyDevice;
+  readonly device: Device;
+  readonly loop: Loop;
+  readonly log: Log;
+  readonly queues: readonly QueueSpec[];
+  /** Virtio feature bits offered to drivers. */
+  readonly offered: bigint;
+  readonly offeredProtocol: bigint = protocolFeatures;
+  readonly #layout: Layout;
+  readonly #config: Uint8Array;
+  #values: Partial<Static<TObject>>;
+  #session: Session | null = null;
+  #listener: Fd | null = null;
+  #listenerWatch: Watch | null = null;
+  #closing: Promise<void> | null = null;
+  #whenReleased: (() => void) | null = null;
+
+  /** Use `openBackend`. */
+  constructor(
+    definition: AnyDevice,
+    options: unknown,
+    opened: Opened<TObject, string>,
+    { loop, log }: BackendContext,
+  ) {
+    const { queues, features } = definition;
+    const offer = opened.offer ?? Object.keys(features);
+    this.definition = definition;
+    this.device = opened.device;
+    this.loop = loop;
+    this.log = log;
+    this.queues = typeof queues === "function" ? queues(options) : queues;
+    this.offered = ringFeatures | mask(...offer.map((name) => features[name] as number));
+    this.#layout = definition.config;
+    this.#values = opened.config;
+    this.#config = this.#layout.encode(opened.config);
+  }
+
+  /** Device feature bits by name. */
+  get featureNames(): Readonly<Record<string, number>> {
+    return this.definition.features;
+  }
+
+  /** Accepts front-ends one after another; takes `listener`. The next one waits in its backlog. */
+  listen(listener: Fd): void {
+    listener.setNonBlocking();
+    this.#listener = listener;
+    this.#listenerWatch = this.loop.watch(listener.number, EPOLLIN, () => {
+      const connection = accept(listener);
+      if (connection === null) return;
+      this.#listenerWatch?.modify(0);
+      this.serve(connection, () => this.#listenerWatch?.modify(EPOLLIN));
+    });
+  }
+
+  /** Serves one connection; takes `connection`. Calls `onEnd` when it is over and released. */
+  serve(connection: Fd, onEnd: () => void = () => {}): void {
+    if (this.#session !== null || this.#closing !== null) {
+      connection.close();
+      throw new Error("Cannot serve a second front-end while one is connected");
+    }
+    this.log.info("A front-end connected");
+    this.#session = new Session(this, connection, () => {
+      this.#session = null;
+      this.device.reset?.();
+      onEnd();
+      this.#whenReleased?.();
+    });
+  }
+
+  /** Tells the device that the operator wants it to look at its files again. */
+  reload(): void {
+    this.device.reload?.();
+  }
+
+  /** A copy of the config space as the driver sees it now, padded with zeros. */
+  readConfig(): Uint8Array {
+    const bytes = new Uint8Array(MAX_CONFIG_SIZE);
+    bytes.set(this.#config);
+    this.device.readConfig?.(bytes.subarray(0, this.#config.length));
+    return bytes;
+  }
+
+  /**
+   * Writes to the config space on behalf of the driver. A migration's writes to fields that only
+   * the device may change are accepted when they change nothing.
+   */
+  writeConfig(at: number, data: Uint8Array, migration: boolean): void {
+    if (migration) {
+      const now = this.readConfig();
+      if (data.every((byte, i) => byte === now[at + i])) return;
+    }
+    if (this.device.writeConfig === undefined) {
+      throw new ProtocolError("the config space is read-only");
+    }
+    if (at + data.length > this.#config.length) {
+      const size = this.#config.length;
+      throw new ProtocolError(`Cannot write ${data.length} bytes at ${at} of a config of ${size}`);
+    }
+    this.device.writeConfig(at, data);
+  }
+
+  /** Changes config fields and announces it to the front-end, if it wants to know. */
+  updateConfig(changes: Partial<Static<TObject>>): void {
+    this.#values = { ...this.#values, ...changes };
+    this.#layout.encode(this.#values, this.#config);
+    const session = this.#session;
+    if (session?.hasProtocol(ProtocolFeature.CONFIG)) session.requests?.send("CONFIG_CHANGE_MSG");
+  }
+
+  /**
+   * Ends the session and the device. Requests in flight are given their time first, so the loop must
+   * go on running until the promise is fulfilled.
+   */
+  close(): Promise<void> {
+    this.#closing ??= new Promise((resolve) => {
+      this.#listenerWatch?.[Symbol.dispose]();
+      this.#listenerWatch = null;
+      this.#listener?.close();
+      this.#whenReleased = () => {
+        this.device[Symbol.dispose]?.();
+        resolve();
+      };
+      if (this.#session === null) this.#whenReleased();
+      else this.#session.close();
+    });
+    return this.#closing;
+  }
+}

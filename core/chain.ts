@@ -1,0 +1,297 @@
+/**
+ * A descriptor chain, checked and translated. Each virtqueue owns one `Chain` and refills it for
+ * every request, so nothing here is allocated per request.
+ *
+ * The buffers of a chain form two byte streams: first the device-readable ones, then the
+ * device-writable ones (virtio 1.3, 2.7.4.2). How the driver cut them into descriptors is of no
+ * concern to a device (virtio 1.3, 2.7.4), so access is by offset in a stream.
+ */
+import type { Iovecs } from "../ffi/mod.ts";
+import { GuestError } from "./errors.ts";
+import { type GuestMemory, hex, type MemoryWindow } from "./memory.ts";
+
+/** Spans a chain can hold at first; longer chains grow it once. */
+const INITIAL_SPANS = 64;
+
+/** What a chain needs of the queue it came from. */
+export interface ChainOwner {
+  /** Raised when the queue stops for good: memory behind old chains may then be gone. */
+  readonly closed: boolean;
+  /** A copy of the queue's chain that lives until it is completed. */
+  hold(): HeldChain;
+  complete(head: number, written: number): void;
+}
+
+/** The checked buffers of one request. A span never crosses the end of a memory window. */
+export class Chain {
+  /** Identifies the request towards the queue until it is completed. */
+  head = 0;
+  /** Spans in all, and how many of them, the first ones, are device-readable. */
+  count = 0;
+  readableCount = 0;
+  /** Bytes in the device-readable and in the device-writable buffers. */
+  readableBytes = 0;
+  writableBytes = 0;
+
+  protected readonly owner: ChainOwner;
+  protected windows: MemoryWindow[] = [];
+  protected offsets: Int32Array = new Int32Array(INITIAL_SPANS);
+  protected lengths: Int32Array = new Int32Array(INITIAL_SPANS);
+  /** Offset within the span that `#locate` found. */
+  #within = 0;
+
+  constructor(owner: ChainOwner) {
+    this.owner = owner;
+  }
+
+  /** Keeps the request beyond its handler, which then answers `PENDING`. */
+  hold(): HeldChain {
+    return this.owner.hold();
+  }
+
+  /** Empties the chain for the request `head`. For virtqueues. */
+  begin(head: number): void {
+    this.head = head;
+    this.count = 0;
+    this.readableCount = 0;
+    this.readableBytes = 0;
+    this.writableBytes = 0;
+  }
+
+  /**
+   * Appends a buffer of guest memory. For virtqueues. Throws `GuestError` when part of it is not
+   * in the memory table or when a device-readable buffer follows a device-writable one.
+   */
+  append(memory: GuestMemory, guestAddress: number, length: number, writable: boolean): void {
+    let address = guestAddress;
+    let left = length;
+    let count = this.count;
+    if (writable) this.writableBytes += length;
+    else {
+      if (count !== this.readableCount) throw readableAfterWritable(guestAddress);
+      this.readableBytes += length;
+    }
+    while (left > 0) {
+      const window = memory.find(address);
+      if (window === null) throw unmapped(guestAddress, length, address);
+      const rest = window.end - address;
+      const size = rest < left ? rest | 0 : left | 0;
+      if (count === this.lengths.length) this.#grow();
+      this.windows[count] = window;
+      this.offsets[count] = (address - window.origin) | 0;
+      this.lengths[count] = size;
+      count++;
+      address += size;
+      left -= size;
+    }
+    this.count = count;
+    if (!writable) this.readableCount = count;
+  }
+
+  /** Reads a byte of the device-readable stream. Throws RangeError past its end, like the others. */
+  readU8(at: number): number {
+    if (this.readableCount > 0 && at >= 0 && at < this.lengths[0]!) {
+      return this.windows[0]!.data.getUint8((this.offsets[0]! + at) | 0);
+    }
+    const i = this.#locate(at, 0, this.readableCount);
+    return this.windows[i]!.data.getUint8((this.offsets[i]! + this.#within) | 0);
+  }
+
+  /** Reads a little-endian 16-bit number of the device-readable stream. */
+  readU16(at: number): number {
+    if (this.readableCount > 0 && at >= 0 && at + 2 <= this.lengths[0]!) {
+      return this.windows[0]!.data.getUint16((this.offsets[0]! + at) | 0, true);
+    }
+    return this.readU8(at) | (this.readU8(at + 1) << 8);
+  }
+
+  /** Reads a little-endian 32-bit number of the device-readable stream. */
+  readU32(at: number): number {
+    if (this.readableCount > 0 && at >= 0 && at + 4 <= this.lengths[0]!) {
+      return this.windows[0]!.data.getUint32((this.offsets[0]! + at) | 0, true);
+    }
+    return (this.readU16(at) | (this.readU16(at + 2) << 16)) >>> 0;
+  }
+
+  /** Reads a little-endian 64-bit number, exact up to 2^53 and rounded above. */
+  readU64(at: number): number {
+    return this.readU32(at + 4) * 4294967296 + this.readU32(at);
+  }
+
+  /** Writes a byte of the device-writable stream. */
+  writeU8(at: number, value: number): void {
+    const i = this.#locate(at, this.readableCount, this.count);
+    this.windows[i]!.data.setUint8((this.offsets[i]! + this.#within) | 0, value);
+  }
+
+  /** Writes the last byte of the device-writable stream, where block requests have their status. */
+  writeLastU8(value: number): void {
+    const i = this.count - 1;
+    if (i < this.readableCount) throw pastEnd(0, 0);
+    this.windows[i]!.data.setUint8((this.offsets[i]! + this.lengths[i]! - 1) | 0, value);
+  }
+
+  /** Copies out of the device-readable stream, as much as there is. Returns the bytes copied. */
+  read(into: Uint8Array, at = 0): number {
+    return this.#copy(into, at, 0, this.readableCount, false);
+  }
+
+  /** Copies into the device-writable stream, as much as fits. Returns the bytes copied. */
+  write(from: Uint8Array, at = 0): number {
+    return this.#copy(from, at, this.readableCount, this.count, true);
+  }
+
+  /**
+   * A view of buffer span `i` in guest memory, `0 <= i < count`; the driver can change what it
+   * shows at any time. Allocates: for large or cold buffers.
+   */
+  buffer(i: number): Uint8Array<ArrayBuffer> {
+    if (!(i >= 0 && i < this.count)) throw new RangeError(`Cannot view span ${i} of ${this.count}`);
+    const offset = this.offsets[i]!;
+    return this.windows[i]!.u8.subarray(offset, offset + this.lengths[i]!);
+  }
+
+  /** Adds `length` bytes of the device-readable stream to `iovecs`. False when they do not fit. */
+  readableIovecs(iovecs: Iovecs, at: number, length: number): boolean {
+    return this.#pushSpans(iovecs, at, length, 0, this.readableCount);
+  }
+
+  /** Adds `length` bytes of the device-writable stream to `iovecs`. False when they do not fit. */
+  writableIovecs(iovecs: Iovecs, at: number, length: number): boolean {
+    return this.#pushSpans(iovecs, at, length, this.readableCount, this.count);
+  }
+
+  #locate(at: number, first: number, last: number): number {
+    let rest = at;
+    if (at < 0) throw pastEnd(at, 0);
+    for (let i = first; i < last; i++) {
+      const length = this.lengths[i]!;
+      if (rest < length) {
+        this.#within = rest;
+        return i;
+      }
+      rest -= length;
+    }
+    throw pastEnd(at, at - rest);
+  }
+
+  #copy(bytes: Uint8Array, at: number, first: number, last: number, inward: boolean): number {
+    let skip = at;
+    let done = 0;
+    for (let i = first; i < last && done < bytes.length; i++) {
+      const length = this.lengths[i]!;
+      if (skip >= length) {
+        skip -= length;
+        continue;
+      }
+      const size = Math.min(length - skip, bytes.length - done);
+      const start = this.offsets[i]! + skip;
+      const memory = this.windows[i]!.u8;
+      if (inward) memory.set(bytes.subarray(done, done + size), start);
+      else bytes.set(memory.subarray(start, start + size), done);
+      done += size;
+      skip = 0;
+    }
+    return done;
+  }
+
+  #pushSpans(iovecs: Iovecs, at: number, length: number, first: number, last: number): boolean {
+    let skip = at;
+    let left = length;
+    for (let i = first; i < last && left > 0; i++) {
+      const span = this.lengths[i]!;
+      if (skip >= span) {
+        skip -= span;
+        continue;
+      }
+      const rest = span - skip;
+      const size = Math.min(rest, left);
+      if (!iovecs.push(this.windows[i]!.host + ((this.offsets[i]! + skip) | 0), size)) return false;
+      left -= size;
+      skip = 0;
+    }
+    return left === 0;
+  }
+
+  #grow(): void {
+    const capacity = this.lengths.length * 2;
+    const offsets = new Int32Array(capacity);
+    const lengths = new Int32Array(capacity);
+    offsets.set(this.offsets);
+    lengths.set(this.lengths);
+    this.offsets = offsets;
+    this.lengths = lengths;
+  }
+
+  /** Makes this chain equal to `other`. */
+  protected copyFrom(other: Chain): void {
+    this.begin(other.head);
+    while (this.lengths.length < other.count) this.#grow();
+    for (let i = 0; i < other.count; i++) {
+      this.windows[i] = other.windows[i]!;
+      this.offsets[i] = other.offsets[i]!;
+      this.lengths[i] = other.lengths[i]!;
+    }
+    this.count = other.count;
+    this.readableCount = other.readableCount;
+    this.readableBytes = other.readableBytes;
+    this.writableBytes = other.writableBytes;
+  }
+}
+
+/** A chain that its device keeps until `complete`. Made once per descriptor and reused. */
+export class HeldChain extends Chain {
+  /** Takes over the buffers of `chain`. For virtqueues. */
+  take(chain: Chain): this {
+    this.copyFrom(chain);
+    return this;
+  }
+
+  override hold(): HeldChain {
+    return this;
+  }
+
+  /** False once the queue has stopped without this chain: its memory must not be touched any more. */
+  get live(): boolean {
+    return !this.owner.closed;
+  }
+
+  override write(from: Uint8Array, at = 0): number {
+    return this.live ? super.write(from, at) : 0;
+  }
+
+  override read(into: Uint8Array, at = 0): number {
+    return this.live ? super.read(into, at) : 0;
+  }
+
+  override writeU8(at: number, value: number): void {
+    if (this.live) super.writeU8(at, value);
+  }
+
+  override writeLastU8(value: number): void {
+    if (this.live) super.writeLastU8(value);
+  }
+
+  /** Returns the chain to the driver with `written` bytes in it. */
+  complete(written: number): void {
+    if (this.live) this.owner.complete(this.head, written);
+  }
+}
+
+function unmapped(start: number, length: number, at: number): GuestError {
+  return new GuestError(
+    `a buffer of ${length} bytes at ${hex(start)} is not in guest memory from ${hex(at)} on`,
+    "virtio 1.3 2.7.5",
+  );
+}
+
+function readableAfterWritable(address: number): GuestError {
+  return new GuestError(
+    `the device-readable buffer at ${hex(address)} follows a device-writable one`,
+    "virtio 1.3 2.7.4.2",
+  );
+}
+
+function pastEnd(at: number, length: number): RangeError {
+  return new RangeError(`Cannot access offset ${at} of ${length} bytes`);
+}

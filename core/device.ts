@@ -1,0 +1,144 @@
+/** What a device declares, what it implements, and what the framework lends it. */
+import type { Static, TObject } from "typebox";
+import type { Chain, HeldChain } from "./chain.ts";
+import type { Layout } from "./layout.ts";
+import type { Log } from "./log.ts";
+
+/** The handler keeps the chain (`chain.hold()`) and completes it later. */
+export const PENDING = -1;
+/** The handler does not take the chain: it stays available, and the drain ends. */
+export const STOP = -2;
+/** Bytes written into the chain's writable buffers, or `PENDING`, or `STOP`. */
+export type Outcome = number;
+
+/** A virtqueue as a device sees it. */
+export interface Virtqueue {
+  readonly index: number;
+  readonly name: string;
+  /** Descriptors in the ring. */
+  readonly size: number;
+  /** The chain that `next` loaded; the same object every time. */
+  readonly chain: Chain;
+  /** Chains taken and not completed yet. */
+  readonly inFlight: number;
+  /** Loads the next available chain. False when there is none. For device-initiated traffic. */
+  next(): boolean;
+  /** Makes the chain that `next` loaded available again. */
+  putBack(): void;
+  /** Stages a chain in the used ring, by its `head`. `written` counts bytes. */
+  complete(head: number, written: number): void;
+  /** Shows staged completions to the driver and notifies it if it wants that. */
+  publish(): void;
+  /** Ends what `STOP` began: the queue is drained again soon. */
+  resume(): void;
+}
+
+/** A running device. Every member is optional except what the device needs. */
+export interface Device {
+  /** Serves one available chain. Must not keep `chain` itself: the next request reuses it. */
+  handle?(chain: Chain, queue: Virtqueue): Outcome;
+  /** Ends a drain, before completions are published: submit what was batched. */
+  flush?(queue: Virtqueue): void;
+  /** The driver accepted `features`, a subset of what was offered. */
+  negotiated?(features: bigint): void;
+  /** The vring is ready and enabled; a drain follows without waiting for a kick. */
+  started?(queue: Virtqueue): void;
+  /** The vring stops. Finish or cancel held chains; the answer waits until none is in flight. */
+  stopping?(queue: Virtqueue): void;
+  /** Last-moment changes to a copy of the config space that is about to be read. */
+  readConfig?(config: Uint8Array): void;
+  /** The driver wrote `data` at offset `at`. Throw `ProtocolError` to refuse it. */
+  writeConfig?(at: number, data: Uint8Array): void;
+  /** Back to the state after `open`; what the device stores stays. */
+  reset?(): void;
+  /** The operator sent SIGHUP: look again at files and settings. */
+  reload?(): void;
+  [Symbol.dispose]?(): void;
+}
+
+/** What the framework lends to a device. */
+export interface Host<C extends TObject = TObject> {
+  readonly log: Log;
+  /** Changes fields of the config space and announces it to the front-end. */
+  updateConfig(changes: Partial<Static<C>>): void;
+  /** Calls `onReadable` while `fd` has something to read. Never close `fd` before disposing this. */
+  watch(fd: number, onReadable: () => void): Disposable;
+  /** Calls `task` every `milliseconds` until disposed. */
+  every(milliseconds: number, task: () => void): Disposable;
+}
+
+export interface QueueSpec {
+  readonly name: string;
+  /** The largest ring the device accepts; virtio's own limit by default. */
+  readonly maxSize?: number;
+}
+
+export interface Opened<C extends TObject, F extends string> {
+  readonly config: Partial<Static<C>>;
+  readonly device: Device;
+  /** The device features to offer; all that are declared when absent. */
+  readonly offer?: readonly F[];
+}
+
+/** A virtio device, declared once: flags, help, capabilities, descriptor and config bytes follow. */
+export interface DeviceDefinition<
+  O extends TObject = TObject,
+  C extends TObject = TObject,
+  F extends string = string,
+> {
+  /** The device's type in vhost-user.json, as `block`. */
+  readonly type: string;
+  /** The name in program names, `type` when absent: `blk` gives `vhost-user-blk`. */
+  readonly name?: string;
+  /** Virtio device id (virtio 1.3, 5). */
+  readonly id: number;
+  /** One line for `--help`. */
+  readonly summary: string;
+  /** Options by name; `blkFile` becomes `--blk-file`. Descriptions and defaults show in the help. */
+  readonly options: O;
+  /** Options to list as `features` of `--print-capabilities`, as `blk-file`. */
+  readonly capabilities?: readonly string[];
+  /** Device feature bits by name. */
+  readonly features: Readonly<Record<F, number>>;
+  readonly config: Layout<C>;
+  readonly queues: readonly QueueSpec[] | ((options: Static<O>) => readonly QueueSpec[]);
+  /** True when handlers complete chains from promises, timers or other JavaScript events. */
+  readonly async?: boolean;
+  /** Opens what the device serves. Throw `Error` with one clear sentence when that fails. */
+  open(options: Static<O>, host: Host<C>): Opened<C, NoInfer<F>> | Promise<Opened<C, NoInfer<F>>>;
+}
+
+/** Any device, whatever its options and config space are. */
+export type AnyDevice = Omit<DeviceDefinition<any, any, string>, "queues" | "open"> & {
+  readonly queues: readonly QueueSpec[] | ((options: any) => readonly QueueSpec[]);
+  open(options: any, host: any): Opened<any, any> | Promise<Opened<any, any>>;
+};
+
+/** Gives a device declaration its types. */
+export function defineDevice<O extends TObject, C extends TObject, const F extends string = never>(
+  definition: DeviceDefinition<O, C, F>,
+): DeviceDefinition<O, C, F> {
+  return definition;
+}
+
+/** The name a device's programs carry. */
+export function deviceName(device: AnyDevice): string {
+  return device.name ?? device.type;
+}
+
+/**
+ * Completes a chain when a promise settles. A rejection is logged and completes with 0 bytes.
+ *
+ * @example
+ * handle: (chain) => later(chain.hold(), fetchInto(chain), host.log)
+ */
+export function later(held: HeldChain, written: Promise<number>, log: Log): typeof PENDING {
+  written.then(
+    (count) => held.complete(count),
+    (error) => {
+      log.error(`A request failed: ${error instanceof Error ? error.message : error}`);
+      held.complete(0);
+    },
+  );
+  return PENDING;
+}

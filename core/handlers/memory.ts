@@ -1,0 +1,84 @@
+/** The memory table (vhost-user: SET_MEM_TABLE, ADD_MEM_REG, REM_MEM_REG). */
+import type { Message } from "../connection.ts";
+import { ProtocolError } from "../errors.ts";
+import { hex, type RegionSpec } from "../memory.ts";
+import { MAX_TABLE_REGIONS, MemTableHeader, Region, SingleRegion } from "../payloads.ts";
+import { MAX_MEM_SLOTS } from "../protocol.ts";
+import { type Handler, toNumber, u64, WAIT } from "./handler.ts";
+
+function readRegion(payload: Uint8Array, at: number): RegionSpec {
+  const wire = Region.decode(payload, at);
+  const spec = {
+    guestAddress: toNumber(wire.guestAddress, "guest address"),
+    size: toNumber(wire.size, "region size"),
+    userAddress: toNumber(wire.userAddress, "user address"),
+    mmapOffset: toNumber(wire.mmapOffset, "mmap offset"),
+  };
+  if (spec.size === 0) throw new ProtocolError("Cannot use a memory region of size 0");
+  for (const start of [spec.guestAddress, spec.userAddress, spec.mmapOffset]) {
+    if (!Number.isSafeInteger(start + spec.size)) {
+      throw new ProtocolError(`Cannot use a region of ${hex(spec.size)} bytes at ${hex(start)}`);
+    }
+  }
+  return spec;
+}
+
+/** The region of ADD_MEM_REG and REM_MEM_REG, with or without its leading padding. */
+function readSingleRegion({ name, payload }: Message): RegionSpec {
+  if (payload.length !== SingleRegion.size && payload.length !== Region.size) {
+    throw new ProtocolError(`${name} has a payload of ${payload.length} bytes`);
+  }
+  return readRegion(payload, payload.length - Region.size);
+}
+
+function readTable({ payload, fds }: Message): RegionSpec[] {
+  const { count } = MemTableHeader.decode(payload);
+  if (count > MAX_TABLE_REGIONS) {
+    throw new ProtocolError(`Cannot use ${count} memory regions: ${MAX_TABLE_REGIONS} at most`);
+  }
+  const expected = MemTableHeader.size + count * Region.size;
+  if (payload.length !== expected || fds.length !== count) {
+    throw new ProtocolError(
+      `SET_MEM_TABLE names ${count} regions with ${fds.length} descriptors ` +
+        `in ${payload.length} bytes, not ${expected}`,
+    );
+  }
+  return Array.from({ length: count }, (_, i) =>
+    readRegion(payload, MemTableHeader.size + i * Region.size),
+  );
+}
+
+export const memoryHandlers = {
+  SET_MEM_TABLE(session, message) {
+    const specs = readTable(message);
+    const fds = message.fds.map((fd) => fd!);
+    session.whileQuiet(
+      () => session.memory.replace(specs, fds),
+      (error) => session.answer(message, undefined, error),
+    );
+    return WAIT;
+  },
+
+  GET_MAX_MEM_SLOTS: () => u64(MAX_MEM_SLOTS),
+
+  ADD_MEM_REG(session, message) {
+    session.memory.add(readSingleRegion(message), message.fds[0]!, MAX_MEM_SLOTS);
+    return undefined;
+  },
+
+  REM_MEM_REG(session, message) {
+    const spec = readSingleRegion(message);
+    const region = session.memory.match(spec);
+    if (region === undefined) {
+      throw new ProtocolError(
+        `Cannot remove the region of ${hex(spec.size)} bytes at ${hex(spec.guestAddress)}: ` +
+          "there is none",
+      );
+    }
+    session.whileQuiet(
+      () => session.memory.remove(region),
+      (error) => session.answer(message, undefined, error),
+    );
+    return WAIT;
+  },
+} satisfies Record<string, Handler>;

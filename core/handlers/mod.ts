@@ -1,0 +1,31 @@
+/** Handlers of the front-end's messages, by code. A message without one is refused. */
+import type { Message } from "../connection.ts";
+import { type FrontEndMessage, frontEndMessages } from "../protocol.ts";
+import type { Session } from "../session.ts";
+import { configHandlers } from "./config.ts";
+import { type Handler, WAIT } from "./handler.ts";
+import { memoryHandlers } from "./memory.ts";
+import { negotiationHandlers } from "./negotiation.ts";
+import { statusHandlers } from "./status.ts";
+import { vringHandlers } from "./vrings.ts";
+
+export { type Handler, WAIT };
+
+const byName: Partial<Record<FrontEndMessage, Handler>> = {
+  ...negotiationHandlers,
+  ...memoryHandlers,
+  ...vringHandlers,
+  ...configHandlers,
+  ...statusHandlers,
+};
+
+/** `handlers[code](session, message)`. */
+export const handlers: readonly (Handler | undefined)[] = Object.values(frontEndMessages).reduce(
+  (table, { name, code }) => {
+    table[code] = byName[name as FrontEndMessage];
+    return table;
+  },
+  [] as (Handler | undefined)[],
+);
+
+export type { Message, Session };

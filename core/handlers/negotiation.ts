@@ -1,0 +1,89 @@
+/** Ownership and features (vhost-user: GET_FEATURES to SET_OWNER, protocol features). */
+import { ProtocolError } from "../errors.ts";
+import { describeBits, has, RingFeature, VhostFeature } from "../features.ts";
+import { ProtocolFeature } from "../protocol.ts";
+import { RequestChannel } from "../request-channel.ts";
+import { type Handler, readU64, u64 } from "./handler.ts";
+
+function refuseUnoffered(
+  wanted: bigint,
+  offered: bigint,
+  names: Readonly<Record<string, number>>[],
+): void {
+  const unknown = wanted & ~offered;
+  if (unknown !== 0n) {
+    throw new ProtocolError(
+      `Cannot accept features that were not offered: ${describeBits(unknown, ...names)}`,
+    );
+  }
+}
+
+/** Protocol features that are of no use without others. */
+const dependencies: readonly (readonly [feature: number, ...needs: number[]])[] = [
+  [ProtocolFeature.INBAND_NOTIFICATIONS, ProtocolFeature.REPLY_ACK, ProtocolFeature.BACKEND_REQ],
+  [ProtocolFeature.GET_VRING_BASE_INFLIGHT, ProtocolFeature.INFLIGHT_SHMFD],
+  [
+    ProtocolFeature.GET_VRING_BASE_SKIP_DRAIN,
+    ProtocolFeature.INFLIGHT_SHMFD,
+    ProtocolFeature.GET_VRING_BASE_INFLIGHT,
+  ],
+];
+
+export const negotiationHandlers = {
+  GET_FEATURES: ({ backend }) => u64(backend.offered),
+
+  SET_FEATURES(session, message) {
+    const wanted = readU64(message);
+    const { backend } = session;
+    refuseUnoffered(wanted, backend.offered, [backend.featureNames, RingFeature, VhostFeature]);
+    session.features = wanted;
+    // Without protocol features there is no SET_VRING_ENABLE: rings work as soon as they start.
+    if (!has(wanted, VhostFeature.PROTOCOL_FEATURES)) {
+      for (const vring of session.vrings) if (!vring.enabled) vring.enable(true);
+    }
+    backend.log.debug("Features accepted", {
+      features: describeBits(wanted, backend.featureNames, RingFeature, VhostFeature),
+    });
+    backend.device.negotiated?.(wanted);
+    return undefined;
+  },
+
+  SET_OWNER: () => undefined,
+
+  /** Deprecated: front-ends that still send it expect the rings to stop and nothing else. */
+  RESET_OWNER(session) {
+    for (const vring of session.vrings) vring.enable(false);
+    return undefined;
+  },
+
+  GET_PROTOCOL_FEATURES: ({ backend }) => u64(backend.offeredProtocol),
+
+  SET_PROTOCOL_FEATURES(session, message) {
+    const wanted = readU64(message);
+    refuseUnoffered(wanted, session.backend.offeredProtocol, [ProtocolFeature]);
+    for (const [feature, ...needs] of dependencies) {
+      const missing = needs.filter((need) => !has(wanted, need));
+      if (has(wanted, feature) && missing.length > 0) {
+        throw new ProtocolError(`Protocol feature ${feature} needs ${missing.join(" and ")}`);
+      }
+    }
+    session.protocolFeatures = wanted;
+    session.backend.log.debug("Protocol features accepted", {
+      features: describeBits(wanted, ProtocolFeature),
+    });
+    return undefined;
+  },
+
+  GET_QUEUE_NUM: ({ vrings }) => u64(vrings.length),
+
+  SET_BACKEND_REQ_FD(session, message) {
+    const { loop, log } = session.backend;
+    const acknowledged = session.hasProtocol(ProtocolFeature.REPLY_ACK);
+    message.handOver((fd) => {
+      const channel = new RequestChannel(fd, loop, log, acknowledged);
+      session.requests?.[Symbol.dispose]();
+      session.requests = channel;
+    });
+    return undefined;
+  },
+} satisfies Record<string, Handler>;

@@ -1,0 +1,206 @@
+/**
+ * The one event loop: sockets, kicks, device descriptors and timers of any number of sessions.
+ *
+ * By default the main thread blocks in epoll_wait, which answers a kick in about 5 us, and visits
+ * the JavaScript event loop only now and then, for signal handlers. Devices that complete requests
+ * from promises ask for the evented mode: the same rounds run as JavaScript events, woken by a
+ * Worker that does nothing but wait for the epoll descriptor.
+ */
+import { acknowledge, createEventFd, EPOLLIN, type Fd, Poller, signal } from "../ffi/mod.ts";
+import { Pump } from "./pump.ts";
+
+/** Signal handlers of the runtime run at least this often, in milliseconds. */
+const IDLE_YIELD = 250;
+const BUSY_YIELD = 100;
+
+/** A watched descriptor. Dispose it before closing the descriptor. */
+export interface Watch extends Disposable {
+  /** Changes the events (EPOLLIN, ...) waited for. 0 pauses the watch. */
+  modify(events: number): void;
+}
+
+interface Watcher {
+  readonly fd: number;
+  readonly callback: (events: number) => void;
+}
+
+interface Timer {
+  due: number;
+  readonly interval: number;
+  readonly task: () => void;
+}
+
+export class Loop implements Disposable {
+  readonly #poller = new Poller();
+  readonly #watchers: (Watcher | null)[] = [];
+  readonly #freeTokens: number[] = [];
+  /** Tokens given back in this round: events of theirs may still be in the batch. */
+  readonly #retiredTokens: number[] = [];
+  readonly #timers: Timer[] = [];
+  readonly #waker: Fd;
+  #deferred: (() => void)[] = [];
+  #spare: (() => void)[] = [];
+  #evented = false;
+  #inRound = false;
+  #stopped = false;
+  #pump: Pump | null = null;
+
+  constructor() {
+    this.#waker = createEventFd();
+    this.watch(this.#waker.number, EPOLLIN, () => acknowledge(this.#waker.number));
+  }
+
+  /** Asks for the evented mode. Takes effect when `run` is called. */
+  useEvents(): void {
+    this.#evented = true;
+  }
+
+  /** Calls `callback` whenever one of `events` is there. Throws `SystemError` EPERM for a file. */
+  watch(fd: number, events: number, callback: (events: number) => void): Watch {
+    const token = this.#freeTokens.pop() ?? this.#watchers.length;
+    this.#poller.add(fd, events, token);
+    this.#watchers[token] = { fd, callback };
+    let active = true;
+    return {
+      modify: (changed) => {
+        if (active) this.#poller.modify(fd, changed, token);
+      },
+      [Symbol.dispose]: () => {
+        if (!active) return;
+        active = false;
+        this.#watchers[token] = null;
+        this.#retiredTokens.push(token);
+        this.#poller.remove(fd);
+      },
+    };
+  }
+
+  /** Calls `task` every `milliseconds` until disposed. */
+  every(milliseconds: number, task: () => void): Disposable {
+    return this.#addTimer({ due: performance.now() + milliseconds, interval: milliseconds, task });
+  }
+
+  /** Calls `task` once after `milliseconds`, unless disposed before. */
+  after(milliseconds: number, task: () => void): Disposable {
+    return this.#addTimer({ due: performance.now() + milliseconds, interval: 0, task });
+  }
+
+  /** Calls `task` once at the end of this round, or soon when none is running. */
+  defer(task: () => void): void {
+    this.#deferred.push(task);
+    if (this.#pump !== null && !this.#inRound && this.#deferred.length === 1) {
+      queueMicrotask(() => this.#runDeferred());
+    }
+  }
+
+  /** Runs until `stop`. */
+  async run(): Promise<void> {
+    if (this.#evented) return this.#runEvented();
+    let lastYield = performance.now();
+    while (!this.#stopped) {
+      const interrupted = this.#round(this.#timeout(IDLE_YIELD));
+      const now = performance.now();
+      if (interrupted || now - lastYield >= BUSY_YIELD) {
+        await new Promise((resolve) => setTimeout(resolve, 1));
+        lastYield = performance.now();
+      }
+    }
+  }
+
+  /** Makes `run` return after the current round. */
+  stop(): void {
+    this.#stopped = true;
+    signal(this.#waker.number);
+  }
+
+  [Symbol.dispose](): void {
+    this.#pump?.stop();
+    this.#poller[Symbol.dispose]();
+    this.#waker.close();
+  }
+
+  async #runEvented(): Promise<void> {
+    const { promise, resolve, reject } = Promise.withResolvers<void>();
+    const pump = new Pump(this.#poller.fd.number, {
+      ready: () => {
+        try {
+          this.#round(0);
+        } catch (error) {
+          reject(error);
+        }
+        if (this.#stopped) resolve();
+        else pump.wait(this.#timeout(60_000));
+      },
+      failed: reject,
+    });
+    this.#pump = pump;
+    try {
+      pump.wait(this.#timeout(60_000));
+      await promise;
+    } finally {
+      this.#pump = null;
+      signal(this.#waker.number);
+      pump.stop();
+    }
+  }
+
+  #addTimer(timer: Timer): Disposable {
+    this.#timers.push(timer);
+    if (this.#pump !== null && !this.#inRound) signal(this.#waker.number);
+    return {
+      [Symbol.dispose]: () => {
+        const at = this.#timers.indexOf(timer);
+        if (at >= 0) this.#timers.splice(at, 1);
+      },
+    };
+  }
+
+  /** Milliseconds the next wait may take. */
+  #timeout(limit: number): number {
+    if (this.#deferred.length > 0) return 0;
+    let timeout = limit;
+    if (this.#timers.length > 0) {
+      const now = performance.now();
+      for (const { due } of this.#timers) timeout = Math.min(timeout, Math.ceil(due - now));
+    }
+    return Math.max(timeout, 0);
+  }
+
+  /** One wait and everything that follows from it. Returns true when a signal came. */
+  #round(timeout: number): boolean {
+    const count = this.#poller.wait(timeout);
+    this.#inRound = true;
+    for (let i = 0; i < count; i++) {
+      this.#watchers[this.#poller.token(i)]?.callback(this.#poller.events(i));
+    }
+    this.#runDeferred();
+    if (this.#timers.length > 0) this.#runTimers();
+    if (this.#retiredTokens.length > 0) this.#freeTokens.push(...this.#retiredTokens.splice(0));
+    this.#inRound = false;
+    return count < 0;
+  }
+
+  /** Runs what was deferred so far; what that defers waits for the next round. */
+  #runDeferred(): void {
+    const tasks = this.#deferred;
+    if (tasks.length === 0) return;
+    this.#deferred = this.#spare;
+    this.#spare = tasks;
+    for (let i = 0; i < tasks.length; i++) tasks[i]!();
+    tasks.length = 0;
+    // Outside a round nobody else comes back for the rest.
+    if (this.#pump !== null && !this.#inRound && this.#deferred.length > 0) {
+      queueMicrotask(() => this.#runDeferred());
+    }
+  }
+
+  #runTimers(): void {
+    const now = performance.now();
+    for (const timer of [...this.#timers]) {
+      if (timer.due > now || !this.#timers.includes(timer)) continue;
+      if (timer.interval > 0) timer.due = now + timer.interval;
+      else this.#timers.splice(this.#timers.indexOf(timer), 1);
+      timer.task();
+    }
+  }
+}

@@ -1,0 +1,247 @@
+/**
+ * Guest memory: the regions a front-end shares, and the two ways into them: by guest-physical
+ * address (buffers) and by front-end user address (rings).
+ */
+import {
+  F_ADD_SEALS,
+  F_SEAL_SHRINK,
+  type Fd,
+  libc,
+  Mapping,
+  PAGE_SIZE,
+  S_IFMT,
+  S_IFREG,
+} from "../ffi/mod.ts";
+import { ProtocolError } from "./errors.ts";
+
+/** A region as the front-end describes it. All in bytes. */
+export interface RegionSpec {
+  readonly guestAddress: number;
+  readonly size: number;
+  readonly userAddress: number;
+  readonly mmapOffset: number;
+}
+
+/** At most 1 GiB of a region, with views. `data` and `u8` are indexed by `address - origin`. */
+export class MemoryWindow {
+  /** First guest address. */
+  readonly base: number;
+  /** First guest address after it. */
+  readonly end: number;
+  /** The guest address of index 0 of the views, which may begin before the region does. */
+  readonly origin: number;
+  /** The process address of index 0 of the views. */
+  readonly host: number;
+  readonly u8: Uint8Array<ArrayBuffer>;
+  readonly data: DataView<ArrayBuffer>;
+
+  constructor(
+    base: number,
+    end: number,
+    origin: number,
+    host: number,
+    u8: Uint8Array<ArrayBuffer>,
+    data: DataView<ArrayBuffer>,
+  ) {
+    this.base = base;
+    this.end = end;
+    this.origin = origin;
+    this.host = host;
+    this.u8 = u8;
+    this.data = data;
+  }
+}
+
+/** A mapped region. */
+export class MemoryRegion implements Disposable {
+  readonly spec: RegionSpec;
+  readonly windows: readonly MemoryWindow[];
+  /** Process address of the region's first byte. */
+  readonly host: number;
+  readonly #mapping: Mapping;
+
+  /**
+   * Maps the region and keeps the memory from shrinking where the file allows that. Does not take
+   * `fd`. Throws `ProtocolError` when the file is too small, `SystemError` when it cannot be mapped.
+   */
+  constructor(spec: RegionSpec, fd: Fd) {
+    const status = fd.stat();
+    const regular = (status.mode & S_IFMT) === S_IFREG;
+    if (regular && spec.mmapOffset + spec.size > status.size) {
+      throw new ProtocolError(
+        `Cannot map ${spec.size} bytes at offset ${spec.mmapOffset}: the file has ${status.size}`,
+      );
+    }
+    // Touching a page beyond a truncated file would end the process. Sealing succeeds on memfds.
+    if (regular) libc.fcntl(fd.number, F_ADD_SEALS, F_SEAL_SHRINK);
+    // Files on huge pages are mapped from a huge page boundary only.
+    const alignment = regular ? Math.max(PAGE_SIZE, status.blockSize) : PAGE_SIZE;
+    const skip = spec.mmapOffset % alignment;
+    this.spec = spec;
+    this.#mapping = new Mapping(fd, spec.size + skip, spec.mmapOffset - skip);
+    this.host = this.#mapping.address + skip;
+    this.windows = this.#makeWindows(spec.guestAddress - skip);
+  }
+
+  /** `start` is the guest address that the mapping's first byte would have. */
+  #makeWindows(start: number): MemoryWindow[] {
+    const { guestAddress, size } = this.spec;
+    return this.#mapping.windows.map(({ address, length, u8, data }) => {
+      const origin = start + (address - this.#mapping.address);
+      const base = Math.max(origin, guestAddress);
+      const end = Math.min(origin + length, guestAddress + size);
+      return new MemoryWindow(base, end, origin, address, u8, data);
+    });
+  }
+
+  [Symbol.dispose](): void {
+    this.#mapping[Symbol.dispose]();
+  }
+}
+
+/** Where a user address range lies. */
+export interface UserRange {
+  /** Process address. */
+  readonly host: number;
+  readonly guestAddress: number;
+}
+
+const nowhere = new MemoryWindow(
+  -1,
+  -1,
+  -1,
+  0,
+  new Uint8Array(0),
+  new DataView(new ArrayBuffer(0)),
+);
+
+function overlaps(a: number, b: number, size: number, otherSize: number): boolean {
+  return a < b + otherSize && b < a + size;
+}
+
+/** The memory table of one session. */
+export class GuestMemory implements Disposable {
+  #regions: readonly MemoryRegion[] = [];
+  /** All windows, ascending; they do not overlap. */
+  #windows: MemoryWindow[] = [];
+  #last: MemoryWindow = nowhere;
+
+  get regions(): readonly MemoryRegion[] {
+    return this.#regions;
+  }
+
+  /**
+   * The window that holds a guest address, or null. The rest of a buffer may lie in the next one.
+   */
+  find(guestAddress: number): MemoryWindow | null {
+    const last = this.#last;
+    if (guestAddress >= last.base && guestAddress < last.end) return last;
+    return this.#search(guestAddress);
+  }
+
+  #search(guestAddress: number): MemoryWindow | null {
+    const windows = this.#windows;
+    let low = 0;
+    let high = windows.length - 1;
+    while (low <= high) {
+      const middle = (low + high) >> 1;
+      const window = windows[middle]!;
+      if (guestAddress < window.base) high = middle - 1;
+      else if (guestAddress >= window.end) low = middle + 1;
+      else {
+        this.#last = window;
+        return window;
+      }
+    }
+    return null;
+  }
+
+  /** Finds `length` bytes at a front-end user address, in one region. Null when they are not. */
+  findUser(userAddress: number, length: number): UserRange | null {
+    for (const { spec, host } of this.#regions) {
+      const at = userAddress - spec.userAddress;
+      if (at < 0 || at + length > spec.size) continue;
+      return { host: host + at, guestAddress: spec.guestAddress + at };
+    }
+    return null;
+  }
+
+  /**
+   * Replaces the whole table. The old one stays in force when this throws.
+   * Nothing may use the old table's memory any more.
+   */
+  replace(specs: readonly RegionSpec[], fds: readonly Fd[]): void {
+    const regions: MemoryRegion[] = [];
+    try {
+      specs.forEach((spec, i) => {
+        checkDisjoint(spec, regions);
+        regions.push(new MemoryRegion(spec, fds[i]!));
+      });
+    } catch (error) {
+      for (const region of regions) region[Symbol.dispose]();
+      throw error;
+    }
+    const old = this.#regions;
+    this.#install(regions);
+    for (const region of old) region[Symbol.dispose]();
+  }
+
+  /** Adds a region. Throws `ProtocolError` when it overlaps one or there are `limit` already. */
+  add(spec: RegionSpec, fd: Fd, limit: number): void {
+    if (this.#regions.length >= limit) {
+      throw new ProtocolError(`Cannot add a memory region: all ${limit} slots are in use`);
+    }
+    checkDisjoint(spec, this.#regions);
+    this.#install([...this.#regions, new MemoryRegion(spec, fd)]);
+  }
+
+  /** The region with these addresses and this size; the offset in the file does not matter. */
+  match(spec: RegionSpec): MemoryRegion | undefined {
+    return this.#regions.find(
+      (region) =>
+        region.spec.guestAddress === spec.guestAddress &&
+        region.spec.userAddress === spec.userAddress &&
+        region.spec.size === spec.size,
+    );
+  }
+
+  /** Removes a region. Nothing may use its memory any more. */
+  remove(region: MemoryRegion): void {
+    this.#install(this.#regions.filter((other) => other !== region));
+    region[Symbol.dispose]();
+  }
+
+  [Symbol.dispose](): void {
+    const old = this.#regions;
+    this.#install([]);
+    for (const region of old) region[Symbol.dispose]();
+  }
+
+  #install(regions: readonly MemoryRegion[]): void {
+    this.#regions = regions;
+    this.#windows = regions.flatMap((region) => region.windows).sort((a, b) => a.base - b.base);
+    this.#last = this.#windows[0] ?? nowhere;
+  }
+}
+
+function checkDisjoint(spec: RegionSpec, regions: readonly MemoryRegion[]): void {
+  for (const { spec: other } of regions) {
+    if (overlaps(spec.guestAddress, other.guestAddress, spec.size, other.size)) {
+      throw new ProtocolError(
+        `Cannot use the memory region at guest address ${hex(spec.guestAddress)}: ` +
+          `it overlaps the one at ${hex(other.guestAddress)}`,
+      );
+    }
+    if (overlaps(spec.userAddress, other.userAddress, spec.size, other.size)) {
+      throw new ProtocolError(
+        `Cannot use the memory region at guest address ${hex(spec.guestAddress)}: ` +
+          `its user addresses overlap those of the region at ${hex(other.guestAddress)}`,
+      );
+    }
+  }
+}
+
+/** A number as `0x1f`. */
+export function hex(value: number | bigint): string {
+  return `0x${value.toString(16)}`;
+}

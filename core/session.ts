@@ -1,0 +1,194 @@
+/**
+ * One front-end's connection to one device: negotiated state, vrings, guest memory. The messages
+ * themselves are handled in `handlers/`.
+ */
+import type { Fd } from "../ffi/mod.ts";
+import type { Backend } from "./backend.ts";
+import { Connection, type Message } from "./connection.ts";
+import { ProtocolError } from "./errors.ts";
+import { has } from "./features.ts";
+import { handlers, WAIT } from "./handlers/mod.ts";
+import { GuestMemory } from "./memory.ts";
+import { U64 } from "./payloads.ts";
+import { ProtocolFeature } from "./protocol.ts";
+import type { RequestChannel } from "./request-channel.ts";
+import { Vring } from "./vring.ts";
+
+export class Session {
+  readonly backend: Backend;
+  readonly memory = new GuestMemory();
+  readonly vrings: readonly Vring[];
+  /** Virtio feature bits that the driver accepted. */
+  features = 0n;
+  /** Protocol feature bits that the front-end accepted. */
+  protocolFeatures = 0n;
+  /** Device status, as far as the front-end reports it. */
+  status = 0;
+  requests: RequestChannel | null = null;
+  readonly #connection: Connection;
+  readonly #onEnd: () => void;
+  /** The message whose answer waits for the device. */
+  #waiting: Message | null = null;
+  #ended = false;
+
+  /** Takes `socket`. `onEnd` is called once, when everything of the session is released. */
+  constructor(backend: Backend, socket: Fd, onEnd: () => void) {
+    this.backend = backend;
+    this.#onEnd = onEnd;
+    const { loop, log, device } = backend;
+    const session = this;
+    const context = {
+      loop,
+      log,
+      device,
+      memory: this.memory,
+      get features() {
+        return session.features;
+      },
+    };
+    this.vrings = backend.queues.map((spec, index) => new Vring(index, spec, context));
+    this.#connection = new Connection(socket, loop, {
+      message: (message) => this.#handle(message),
+      ended: (reason) => this.#end(reason),
+    });
+  }
+
+  /** Tells whether a protocol feature is negotiated. */
+  hasProtocol(feature: number): boolean {
+    return has(this.protocolFeatures, feature);
+  }
+
+  /** The vring of an index from the wire. */
+  vring(index: number): Vring {
+    const vring = this.vrings[index];
+    if (vring === undefined) {
+      throw new ProtocolError(`Cannot use vring ${index}: the device has ${this.vrings.length}`);
+    }
+    return vring;
+  }
+
+  /**
+   * Pauses all vrings, runs `change` when none has anything in flight, and goes on. Guest memory
+   * may only be taken away in between. What `change` throws is given to `done`.
+   */
+  whileQuiet(change: () => void, done: (error?: unknown) => void): void {
+    let left = this.vrings.length;
+    const ready = (): void => {
+      if (--left > 0) return;
+      let failure: unknown;
+      try {
+        change();
+      } catch (error) {
+        failure = error;
+      }
+      for (const vring of this.vrings) vring.unsuspend();
+      done(failure);
+    };
+    for (const vring of this.vrings) vring.suspend(ready);
+  }
+
+  /** Stops every vring, then calls `done`. */
+  stopRings(done: () => void): void {
+    let left = this.vrings.length;
+    for (const vring of this.vrings) {
+      vring.stop(() => {
+        if (--left === 0) done();
+      });
+    }
+  }
+
+  /** Answers the message whose handler returned `WAIT`, with an error or what it would return. */
+  answer(message: Message, outcome: Uint8Array | undefined, error?: unknown): void {
+    if (this.#waiting !== message) return;
+    this.#waiting = null;
+    try {
+      if (error === undefined) this.#reply(message, outcome);
+      else this.#refuse(message, error);
+    } catch (failure) {
+      return this.#end(failure as Error);
+    } finally {
+      message.release();
+    }
+    this.#connection.resume();
+  }
+
+  /** Ends the session from our side. */
+  close(): void {
+    this.#end(null);
+  }
+
+  #handle(message: Message): void {
+    try {
+      const { row } = message;
+      if (row === undefined) throw new ProtocolError(`there is no message ${message.code}`);
+      if (row.needs !== undefined && !this.hasProtocol(row.needs)) {
+        throw new ProtocolError(`${row.name} needs a protocol feature that is not negotiated`);
+      }
+      const [fewest, most] = row.fds;
+      if (message.fds.length < fewest || message.fds.length > most) {
+        throw new ProtocolError(
+          `${row.name} carries ${message.fds.length} descriptors, not ${fewest} to ${most}`,
+        );
+      }
+      const handler = handlers[row.code];
+      if (handler === undefined) throw new ProtocolError(`${row.name} is not supported`);
+      this.#waiting = message;
+      const outcome = handler(this, message);
+      if (outcome === WAIT) {
+        // It may have been answered at once.
+        if (this.#waiting === message) this.#connection.pause();
+        return;
+      }
+      this.#waiting = null;
+      this.#reply(message, outcome);
+    } catch (error) {
+      this.#waiting = null;
+      this.#refuse(message, error);
+    }
+    message.release();
+  }
+
+  /** Sends a handler's payload, or the acknowledgement that the message asked for. */
+  #reply(message: Message, payload: Uint8Array | undefined): void {
+    if (payload !== undefined) this.#connection.reply(message.code, payload);
+    else if (this.#wantsAck(message)) this.#connection.reply(message.code, ok);
+  }
+
+  #wantsAck(message: Message): boolean {
+    return message.needReply && this.hasProtocol(ProtocolFeature.REPLY_ACK);
+  }
+
+  /** Refuses a message. Without an acknowledgement, closing is the only way to say so. */
+  #refuse(message: Message, error: unknown): void {
+    const text = error instanceof Error ? error.message : String(error);
+    const own = message.row !== undefined && message.row.reply !== "ack";
+    const fatal = error instanceof ProtocolError && error.fatal;
+    if (fatal || own || !this.#wantsAck(message)) {
+      throw error instanceof ProtocolError ? error : new ProtocolError(`${message.name}: ${text}`);
+    }
+    this.backend.log.warn(`Refused ${message.name}: ${text}`);
+    this.#connection.reply(message.code, refused);
+  }
+
+  #end(reason: Error | null): void {
+    if (this.#ended) return;
+    this.#ended = true;
+    const { log } = this.backend;
+    if (reason === null) log.info("The front-end disconnected");
+    else log.error(`The connection ends: ${reason.message}`);
+    this.#connection.close();
+    this.#waiting?.release();
+    this.#waiting = null;
+    this.requests?.[Symbol.dispose]();
+    this.requests = null;
+    // The kernel or a promise may still write to guest memory for requests in flight.
+    this.stopRings(() => {
+      for (const vring of this.vrings) vring.dispose();
+      this.memory[Symbol.dispose]();
+      this.#onEnd();
+    });
+  }
+}
+
+const ok = U64.encode({ value: 0n });
+const refused = U64.encode({ value: 1n });

@@ -1,0 +1,206 @@
+/**
+ * Block requests (virtio 1.3, 5.2.6): parsed and checked here, carried out by the store.
+ *
+ * A wrong request gets a status, never an exception: IOERR for a range outside the disk, UNSUPP for
+ * what the device does not do.
+ */
+import type { Chain, HeldChain } from "../../core/chain.ts";
+import { PENDING } from "../../core/device.ts";
+import type { Log } from "../../core/log.ts";
+import { EIO, EOPNOTSUPP } from "../../ffi/mod.ts";
+import { ChainTransfer, type Store, type StoreResult } from "./store.ts";
+import {
+  ID_SIZE,
+  RequestHeader,
+  RequestType,
+  SECTOR_SIZE,
+  SEGMENT_UNMAP,
+  Segment,
+  Status,
+} from "./wire.ts";
+
+/** Limits of one request, as announced in the config space. */
+export interface RequestLimits {
+  readonly logicalBlockSize: number;
+  readonly maxSegments: number;
+  readonly maxDiscardSectors: number;
+  readonly maxWriteZeroesSectors: number;
+}
+
+export interface RequestContext {
+  readonly store: Store;
+  readonly log: Log;
+  /** The disk's identifier, `ID_SIZE` bytes. */
+  readonly serial: Uint8Array;
+  readonly limits: RequestLimits;
+}
+
+/** The number that stands for "there is no such range". No error number is that large. */
+const OUTSIDE = -1_000_000;
+
+export class RequestHandler {
+  /** False: every write is made durable before it is completed. */
+  writeCache = true;
+  readonly #store: Store;
+  readonly #log: Log;
+  readonly #serial: Uint8Array;
+  readonly #limits: RequestLimits;
+  readonly #blockMask: number;
+  /** Serves every request of a synchronous store in turn. */
+  readonly #transfer = new ChainTransfer();
+
+  constructor({ store, log, serial, limits }: RequestContext) {
+    this.#store = store;
+    this.#log = log;
+    this.#serial = serial;
+    this.#limits = limits;
+    this.#blockMask = limits.logicalBlockSize - 1;
+  }
+
+  /** Serves one chain. Returns the bytes written, or `PENDING` with an async store. */
+  handle(chain: Chain): number {
+    if (chain.writableBytes === 0) {
+      this.#log.warn("Dropped a request that has no room for its status");
+      return 0;
+    }
+    if (chain.readableBytes < RequestHeader.size) return finish(chain, 0, Status.IOERR);
+    if (this.#store.async === true) return this.#handleHeld(chain.hold());
+    const result = this.#execute(chain, this.#transfer);
+    return this.#settle(chain, result as number);
+  }
+
+  #handleHeld(chain: HeldChain): typeof PENDING {
+    Promise.resolve()
+      .then(() => this.#execute(chain, new ChainTransfer()))
+      .catch((error) => {
+        this.#log.error(`The store failed: ${error instanceof Error ? error.message : error}`);
+        return -EIO;
+      })
+      .then((result) => chain.complete(chain.live ? this.#settle(chain, result) : 0));
+    return PENDING;
+  }
+
+  /** Writes the status for a store's result and counts the bytes written. */
+  #settle(chain: Chain, result: number): number {
+    const type = chain.readU32(RequestHeader.type);
+    if (result >= 0) return finish(chain, result, Status.OK);
+    if (result === -EOPNOTSUPP) return finish(chain, 0, Status.UNSUPP);
+    if (result !== OUTSIDE) this.#log.warn(`Request type ${type} failed`, { errno: -result });
+    return finish(chain, 0, Status.IOERR);
+  }
+
+  /** Returns data bytes written to the driver, or a negative error number. */
+  #execute(chain: Chain, transfer: ChainTransfer): StoreResult {
+    const sectorHigh = chain.readU32(RequestHeader.sectorHigh);
+    const sector = sectorHigh * 4294967296 + chain.readU32(RequestHeader.sectorLow);
+    switch (chain.readU32(RequestHeader.type)) {
+      case RequestType.IN:
+        return this.#read(chain, transfer, sector * SECTOR_SIZE);
+      case RequestType.OUT:
+        return this.#write(chain, transfer, sector * SECTOR_SIZE);
+      case RequestType.FLUSH:
+        return this.#store.flush();
+      case RequestType.GET_ID:
+        return this.#identify(chain);
+      case RequestType.DISCARD:
+        return this.#eachSegment(chain, false);
+      case RequestType.WRITE_ZEROES:
+        return this.#eachSegment(chain, true);
+      default:
+        return -EOPNOTSUPP;
+    }
+  }
+
+  #read(chain: Chain, transfer: ChainTransfer, offset: number): StoreResult {
+    const length = chain.writableBytes - 1;
+    if (!this.#inside(offset, length)) return OUTSIDE;
+    const result = this.#store.read(transfer.select(chain, 0, length, true), offset);
+    if (typeof result !== "number") return result.then((error) => (error < 0 ? error : length));
+    return result < 0 ? result : length;
+  }
+
+  #write(chain: Chain, transfer: ChainTransfer, offset: number): StoreResult {
+    const length = chain.readableBytes - RequestHeader.size;
+    if (this.#store.readOnly || !this.#inside(offset, length)) return OUTSIDE;
+    const data = transfer.select(chain, RequestHeader.size, length, false);
+    const result = this.#store.write(data, offset);
+    return this.writeCache ? result : this.#thenFlush(result);
+  }
+
+  #thenFlush(result: StoreResult): StoreResult {
+    if (typeof result === "number") return result < 0 ? result : this.#store.flush();
+    return result.then((error) => (error < 0 ? error : this.#store.flush()));
+  }
+
+  /** Whole blocks, at least one, within the disk. Also false for offsets too large to be exact. */
+  #inside(offset: number, length: number): boolean {
+    const { size } = this.#store;
+    if (length <= 0 || offset > size || length > size - offset) return false;
+    // Offsets beyond 2^32 lose their upper half here, which has no say in the alignment.
+    return ((offset | length) & this.#blockMask) === 0;
+  }
+
+  #identify(chain: Chain): number {
+    const room = Math.min(ID_SIZE, chain.writableBytes - 1);
+    return chain.write(this.#serial.subarray(0, room));
+  }
+
+  /** DISCARD and WRITE_ZEROES: all segments are checked before the first one is carried out. */
+  #eachSegment(chain: Chain, zeroes: boolean): StoreResult {
+    const store = this.#store;
+    if (store.readOnly) return OUTSIDE;
+    if ((zeroes ? store.writeZeroes : store.discard) === undefined) return -EOPNOTSUPP;
+    const bytes = chain.readableBytes - RequestHeader.size;
+    const count = bytes / Segment.size;
+    if (!Number.isInteger(count) || count < 1 || count > this.#limits.maxSegments) return OUTSIDE;
+    // Read once: the driver may change its memory between the checks and the work.
+    const segments = new Uint8Array(bytes);
+    chain.read(segments, RequestHeader.size);
+    const view = new DataView(segments.buffer);
+    for (let i = 0; i < count; i++) {
+      const error = this.#checkSegment(view, i * Segment.size, zeroes);
+      if (error < 0) return error;
+    }
+    return this.#runSegments(view, 0, zeroes);
+  }
+
+  #checkSegment(view: DataView, at: number, zeroes: boolean): number {
+    const flags = view.getUint32(at + Segment.flags, true);
+    if ((flags & ~SEGMENT_UNMAP) !== 0 || (flags !== 0 && !zeroes)) return -EOPNOTSUPP;
+    const sectors = view.getUint32(at + Segment.sectors, true);
+    const { maxDiscardSectors, maxWriteZeroesSectors } = this.#limits;
+    if (sectors > (zeroes ? maxWriteZeroesSectors : maxDiscardSectors)) return OUTSIDE;
+    return this.#inside(segmentOffset(view, at), sectors * SECTOR_SIZE) ? 0 : OUTSIDE;
+  }
+
+  #runSegments(view: DataView, first: number, zeroes: boolean): StoreResult {
+    for (let at = first; at < view.byteLength; at += Segment.size) {
+      const offset = segmentOffset(view, at);
+      const length = view.getUint32(at + Segment.sectors, true) * SECTOR_SIZE;
+      const unmap = (view.getUint32(at + Segment.flags, true) & SEGMENT_UNMAP) !== 0;
+      const result = zeroes
+        ? this.#store.writeZeroes!(offset, length, unmap)
+        : this.#store.discard!(offset, length);
+      if (typeof result !== "number") {
+        const rest = at + Segment.size;
+        return result.then((error) => (error < 0 ? error : this.#runSegments(view, rest, zeroes)));
+      }
+      if (result < 0) return result;
+    }
+    return this.writeCache || !zeroes ? 0 : this.#store.flush();
+  }
+}
+
+function segmentOffset(view: DataView, at: number): number {
+  const high = view.getUint32(at + Segment.sectorHigh, true);
+  return (high * 4294967296 + view.getUint32(at + Segment.sectorLow, true)) * SECTOR_SIZE;
+}
+
+/**
+ * Writes the status byte behind `data` bytes. The count must not cover bytes that were not written
+ * (virtio 1.3, 2.7.8.2), so it includes the status only when nothing lies between.
+ */
+function finish(chain: Chain, data: number, status: number): number {
+  chain.writeLastU8(status);
+  return data + 1 === chain.writableBytes ? data + 1 : data;
+}

@@ -1,0 +1,7 @@
+/** The devices that come with Ringside, each imported when used. */
+import type { AnyDevice } from "../core/device.ts";
+
+export const devices: Readonly<Record<string, () => Promise<AnyDevice>>> = {
+  blk: async () => (await import("./blk/mod.ts")).blk,
+  rng: async () => (await import("./rng/mod.ts")).rng,
+};

@@ -1,0 +1,118 @@
+/**
+ * Numbers and struct layouts of the Linux ABI, for x86-64 and arm64 (both little-endian, LP64).
+ * From linux/*.h and asm-generic/*.h; offsets in bytes.
+ */
+
+if (new Uint8Array(new Uint16Array([1]).buffer)[0] !== 1) {
+  throw new Error("Ringside needs a little-endian machine");
+}
+
+export const AF_UNIX = 1;
+export const SOCK_STREAM = 1;
+export const SOCK_CLOEXEC = 0o2000000;
+export const SOCK_NONBLOCK = 0o4000;
+export const SOL_SOCKET = 1;
+export const SO_TYPE = 3;
+export const SO_ACCEPTCONN = 30;
+export const SO_DOMAIN = 39;
+export const SCM_RIGHTS = 1;
+export const MSG_DONTWAIT = 0x40;
+export const MSG_CTRUNC = 0x8;
+export const MSG_NOSIGNAL = 0x4000;
+export const MSG_CMSG_CLOEXEC = 0x40000000;
+export const SHUT_RDWR = 2;
+/** The kernel's own limit of descriptors per message (SCM_MAX_FD). */
+export const SCM_MAX_FD = 253;
+
+export const O_RDONLY = 0;
+export const O_WRONLY = 1;
+export const O_RDWR = 2;
+export const O_ACCMODE = 3;
+export const O_CREAT = 0o100;
+export const O_EXCL = 0o200;
+export const O_NONBLOCK = 0o4000;
+export const O_DSYNC = 0o10000;
+export const O_CLOEXEC = 0o2000000;
+export const O_DIRECT = process.arch === "arm64" ? 0o200000 : 0o40000;
+
+export const F_DUPFD_CLOEXEC = 1030;
+export const F_GETFD = 1;
+export const F_GETFL = 3;
+export const F_SETFL = 4;
+export const F_ADD_SEALS = 1033;
+export const F_GET_SEALS = 1034;
+export const F_SEAL_SHRINK = 2;
+
+export const MFD_CLOEXEC = 1;
+export const MFD_ALLOW_SEALING = 2;
+
+export const PROT_NONE = 0;
+export const PROT_READ = 1;
+export const PROT_WRITE = 2;
+export const MAP_SHARED = 1;
+export const MAP_PRIVATE = 2;
+export const MAP_FIXED = 0x10;
+export const MAP_ANONYMOUS = 0x20;
+export const MAP_NORESERVE = 0x4000;
+export const MAP_FAILED = Number(0xffffffffffffffffn);
+export const MADV_DONTDUMP = 16;
+
+export const EFD_CLOEXEC = 0o2000000;
+export const EFD_NONBLOCK = 0o4000;
+export const EPOLL_CLOEXEC = 0o2000000;
+export const EPOLL_CTL_ADD = 1;
+export const EPOLL_CTL_DEL = 2;
+export const EPOLL_CTL_MOD = 3;
+export const EPOLLIN = 0x1;
+export const EPOLLOUT = 0x4;
+export const EPOLLERR = 0x8;
+export const EPOLLHUP = 0x10;
+export const EPOLLRDHUP = 0x2000;
+export const POLLOUT = 0x4;
+
+export const FALLOC_FL_KEEP_SIZE = 1;
+export const FALLOC_FL_PUNCH_HOLE = 2;
+export const FALLOC_FL_ZERO_RANGE = 16;
+
+export const AT_EMPTY_PATH = 0x1000;
+export const STATX_BASIC_STATS = 0x7ff;
+export const S_IFMT = 0o170000;
+export const S_IFSOCK = 0o140000;
+export const S_IFREG = 0o100000;
+export const S_IFBLK = 0o060000;
+export const S_IFDIR = 0o040000;
+export const S_IFCHR = 0o020000;
+export const S_IFIFO = 0o010000;
+
+export const BLKGETSIZE64 = 0x80081272;
+export const BLKSSZGET = 0x1268;
+export const BLKPBSZGET = 0x127b;
+export const BLKDISCARD = 0x1277;
+export const BLKZEROOUT = 0x127f;
+
+/** struct sockaddr_un: family u16@0, path[108]@2. */
+export const SOCKADDR_UN = { size: 110, family: 0, path: 2, pathLength: 108 } as const;
+/** struct msghdr. */
+export const MSGHDR = {
+  size: 56,
+  name: 0,
+  namelen: 8,
+  iov: 16,
+  iovlen: 24,
+  control: 32,
+  controllen: 40,
+  flags: 48,
+} as const;
+/** struct cmsghdr: len u64@0, level i32@8, type i32@12, data@16. */
+export const CMSGHDR = { size: 16, len: 0, level: 8, type: 12, data: 16 } as const;
+/** struct iovec: base u64@0, len u64@8. */
+export const IOVEC_SIZE = 16;
+/** struct epoll_event, packed on x86-64 only; `data` carries a u32 here. */
+export const EPOLL_EVENT =
+  process.arch === "arm64"
+    ? ({ size: 16, events: 0, data: 8 } as const)
+    : ({ size: 12, events: 0, data: 4 } as const);
+/** struct pollfd. */
+export const POLLFD = { size: 8, fd: 0, events: 4, revents: 6 } as const;
+/** struct statx (the parts used). */
+export const STATX = { size: 256, blksize: 4, mode: 28, fileSize: 40, blocks: 48 } as const;

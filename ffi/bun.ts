@@ -1,0 +1,43 @@
+/** Bun's side of the FFI. Never imported by Deno; `bun:ffi` stays a dynamic import so that a bundle
+ *  that contains this file still loads there. */
+import type { ArgType, Functions, ResultType, Runtime, Signature } from "./symbols.ts";
+
+const { dlopen, ptr, toArrayBuffer } = await import("bun:ffi");
+
+const argNames: Record<ArgType, string> = {
+  i32: "i32",
+  u32: "u32",
+  i64: "i64",
+  usize: "u64",
+  buffer: "ptr",
+};
+const resultNames: Record<ResultType, string> = { i32: "i32", usize: "u64" };
+
+function bind<T extends Record<string, Signature>>(library: string, table: T): Functions<T> {
+  const rows = Object.entries(table).map(([name, { args, result }]) => [
+    name,
+    { args: args.map((type) => argNames[type]), returns: resultNames[result] },
+  ]);
+  const raw = dlopen(library, Object.fromEntries(rows)).symbols;
+  const bound = Object.entries(table).map(([name, { result }]) => {
+    const call = raw[name]!;
+    // 64-bit results are BigInts in Bun; none of them is on the data plane.
+    return [name, result === "usize" ? (...args: unknown[]) => Number(call(...args)) : call];
+  });
+  return Object.fromEntries(bound) as Functions<T>;
+}
+
+export const runtime: Runtime = {
+  name: "bun",
+  version: Bun.version,
+  bind,
+  view: (address, length) => toArrayBuffer(address, 0, length),
+  addressOf: (view) => ptr(view),
+  collect: () => Bun.gc(true),
+  provide(specifier, exports) {
+    Bun.plugin({
+      name: `ringside:${specifier}`,
+      setup: (build) => build.module(specifier, () => ({ exports, loader: "object" })),
+    });
+  },
+};

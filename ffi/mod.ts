@@ -1,0 +1,19 @@
+/** Everything that talks to the operating system. The rest of the project imports only this file. */
+export * from "./abi.ts";
+export * from "./errno.ts";
+export { acknowledge, createEventFd, Poller, signal } from "./event.ts";
+export { Fd, type FileStatus, openFile } from "./fd.ts";
+export { IOV_MAX, Iovecs } from "./iovec.ts";
+export { bytes, check, cString, errno, libc, runtime, SystemError } from "./libc.ts";
+export { Mapping, PAGE_SIZE, WINDOW_SIZE, Window } from "./mapping.ts";
+export { createMemfd } from "./memfd.ts";
+export {
+  accept,
+  connectUnix,
+  listenUnix,
+  MessageBuffer,
+  type SocketKind,
+  socketKind,
+  socketPair,
+} from "./socket.ts";
+export type { Functions, Libc, Runtime, Signature } from "./symbols.ts";

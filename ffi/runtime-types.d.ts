@@ -1,0 +1,40 @@
+/** The parts of the two runtimes' own APIs that `ffi/` uses; both bring full types of their own. */
+
+declare module "bun:ffi" {
+  type BunSignature = { args: string[]; returns: string };
+  export function dlopen(
+    path: string,
+    symbols: Record<string, BunSignature>,
+  ): { symbols: Record<string, (...args: any[]) => any> };
+  export function toArrayBuffer(address: number, offset: number, length: number): ArrayBuffer;
+  export function ptr(view: ArrayBufferView): number;
+}
+
+declare const Bun: {
+  readonly version: string;
+  gc(synchronous: boolean): void;
+  plugin(plugin: {
+    name: string;
+    setup(build: {
+      module(
+        specifier: string,
+        load: () => { exports: Record<string, unknown>; loader: "object" },
+      ): void;
+    }): void;
+  }): void;
+};
+
+declare namespace Deno {
+  type Pointer = { readonly __pointer: unique symbol };
+  const version: { readonly deno: string };
+  function dlopen(
+    path: string,
+    symbols: Record<string, { parameters: string[]; result: string }>,
+  ): { symbols: Record<string, (...args: any[]) => any> };
+  const UnsafePointer: {
+    create(address: bigint): Pointer | null;
+    of(view: ArrayBufferView): Pointer | null;
+    value(pointer: Pointer | null): bigint;
+  };
+  const UnsafePointerView: { getArrayBuffer(pointer: Pointer, length: number): ArrayBuffer };
+}
