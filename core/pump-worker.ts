@@ -21,3 +21,5 @@ self.onmessage = (event: MessageEvent<{ epollFd: number; cells: Int32Array }>) =
   }
   self.close();
 };
+
+self.postMessage("listening");

@@ -20,11 +20,14 @@ export class Pump {
   constructor(epollFd: number, events: PumpEvents) {
     this.#cells = new Int32Array(new SharedArrayBuffer(4 * PumpCell.SIZE));
     this.#worker = new Worker(moduleUrl("core/pump-worker"), { type: "module" });
-    this.#worker.onmessage = () => events.ready();
+    // A message sent before the Worker listens would be lost, so it says when it does.
+    this.#worker.onmessage = () => {
+      this.#worker.onmessage = () => events.ready();
+      this.#worker.postMessage({ epollFd, cells: this.#cells });
+    };
     this.#worker.onerror = (event) => {
       events.failed(new Error(`The event pump failed under ${runtime.name}: ${event.message}`));
     };
-    this.#worker.postMessage({ epollFd, cells: this.#cells });
   }
 
   /** Lets the Worker wait for at most `timeout` milliseconds. */

@@ -261,10 +261,19 @@ export class Vring {
     this.#context.loop.defer(this.#runPublish);
   }
 
+  /**
+   * Allows a change of what the ring was started with. A disabled ring is let go of: User-Mode Linux
+   * disables its rings and sets them up anew without ever stopping them.
+   */
   #refuseWhileStarted(what: string): void {
-    if (this.#queue !== null) {
+    if (this.#queue === null) return;
+    if (this.#enabled) {
       throw new ProtocolError(`Cannot change ${what} of vring ${this.index} while it is started`);
     }
+    this.#queue.close();
+    this.#queue = null;
+    this.#kicked = false;
+    this.#dropKick();
   }
 
   /** Starts when size, addresses and memory are known; a ring whose addresses are wrong stays off. */

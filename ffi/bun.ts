@@ -33,11 +33,12 @@ export const runtime: Runtime = {
   bind,
   view: (address, length) => toArrayBuffer(address, 0, length),
   addressOf: (view) => ptr(view),
-  collect: () => Bun.gc(true),
-  provide(specifier, exports) {
+  provide(specifier, load) {
     Bun.plugin({
-      name: `ringside:${specifier}`,
-      setup: (build) => build.module(specifier, () => ({ exports, loader: "object" })),
+      name: specifier,
+      setup(build) {
+        build.module(specifier, async () => ({ exports: await load(), loader: "object" }));
+      },
     });
   },
 };

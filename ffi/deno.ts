@@ -44,8 +44,6 @@ export const runtime: Runtime = {
     return Deno.UnsafePointerView.getArrayBuffer(pointer, length);
   },
   addressOf: (view) => Number(Deno.UnsafePointer.value(Deno.UnsafePointer.of(view))),
-  // V8 does not count mapped memory as heap.
-  collect: () => {},
   // The import map of deno.json, which every launcher passes, does this.
   provide: () => {},
 };

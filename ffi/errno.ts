@@ -51,6 +51,7 @@ const table: Readonly<Record<number, readonly [code: string, text: string]>> = {
   75: ["EOVERFLOW", "value too large"],
   88: ["ENOTSOCK", "not a socket"],
   90: ["EMSGSIZE", "message too long"],
+  91: ["EPROTOTYPE", "a socket of another type"],
   95: ["EOPNOTSUPP", "operation not supported"],
   98: ["EADDRINUSE", "address in use"],
   103: ["ECONNABORTED", "connection aborted"],

@@ -10,6 +10,7 @@ export { createMemfd } from "./memfd.ts";
 export {
   accept,
   connectUnix,
+  hasListener,
   listenUnix,
   MessageBuffer,
   type SocketKind,

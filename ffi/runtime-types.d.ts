@@ -12,13 +12,12 @@ declare module "bun:ffi" {
 
 declare const Bun: {
   readonly version: string;
-  gc(synchronous: boolean): void;
   plugin(plugin: {
     name: string;
     setup(build: {
       module(
         specifier: string,
-        load: () => { exports: Record<string, unknown>; loader: "object" },
+        load: () => Promise<{ exports: object; loader: "object" }>,
       ): void;
     }): void;
   }): void;

@@ -21,7 +21,7 @@ import {
   SOCKADDR_UN,
   SOL_SOCKET,
 } from "./abi.ts";
-import { EAGAIN, ECONNABORTED, EINTR } from "./errno.ts";
+import { EAGAIN, ECONNABORTED, ECONNREFUSED, EINTR } from "./errno.ts";
 import { Fd } from "./fd.ts";
 import { bytes, check, errno, libc, runtime, SystemError } from "./libc.ts";
 
@@ -68,6 +68,21 @@ export function connectUnix(path: string): Fd {
     socket.close();
     throw error;
   }
+}
+
+/**
+ * Tells whether a program listens on a socket path, by connecting for a moment. Throws `SystemError`
+ * when that cannot be found out: there is no socket, access is denied, or it is of another type.
+ */
+export function hasListener(path: string): boolean {
+  const address = socketAddress(path);
+  using socket = newSocket(SOCK_NONBLOCK);
+  if (libc.connect(socket.number, address, address.length) === 0) return true;
+  const why = errno();
+  if (why === ECONNREFUSED) return false;
+  // Its backlog is full.
+  if (why === EAGAIN) return true;
+  throw new SystemError("connect", why, path);
 }
 
 /** Accepts one connection of a non-blocking listener, or null when none is waiting. */

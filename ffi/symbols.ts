@@ -119,8 +119,9 @@ export interface Runtime {
   view(address: number, length: number): ArrayBuffer;
   /** The address of a typed array's first byte. Valid while the array is referenced. */
   addressOf(view: ArrayBufferView): number;
-  /** Runs a full garbage collection where mapped memory distorts the collector's accounting. */
-  collect(): void;
-  /** Makes `specifier` resolve to `exports` for every module loaded from now on. */
-  provide(specifier: string, exports: Record<string, unknown>): void;
+  /**
+   * Makes `specifier` mean the module that `load` imports, for every module loaded from now on, in
+   * whatever folder it lies. Does nothing where the launcher has arranged for that.
+   */
+  provide(specifier: string, load: () => Promise<object>): void;
 }
