@@ -16,6 +16,9 @@ export interface BackendContext {
   readonly log: Log;
 }
 
+/** How long a listener rests after it failed, in milliseconds. */
+const ACCEPT_RETRY = 200;
+
 /** Ring features that every device gets from the framework. */
 const ringFeatures = mask(
   RingFeature.INDIRECT_DESC,
@@ -112,12 +115,23 @@ export class Backend {
   listen(listener: Fd): void {
     listener.setNonBlocking();
     this.#listener = listener;
-    this.#listenerWatch = this.loop.watch(listener.number, EPOLLIN, () => {
-      const connection = accept(listener);
-      if (connection === null) return;
+    this.#listenerWatch = this.loop.watch(listener.number, EPOLLIN, () => this.#accept(listener));
+  }
+
+  #accept(listener: Fd): void {
+    let connection: Fd | null;
+    try {
+      connection = accept(listener);
+    } catch (error) {
+      // Too many open files, most likely. The front-end waits in the backlog: look again later.
+      this.log.error(`Cannot accept a front-end: ${(error as Error).message}`);
       this.#listenerWatch?.modify(0);
-      this.serve(connection, () => this.#listenerWatch?.modify(EPOLLIN));
-    });
+      this.loop.after(ACCEPT_RETRY, () => this.#listenerWatch?.modify(EPOLLIN));
+      return;
+    }
+    if (connection === null) return;
+    this.#listenerWatch?.modify(0);
+    this.serve(connection, () => this.#listenerWatch?.modify(EPOLLIN));
   }
 
   /** Serves one connection; takes `connection`. Calls `onEnd` when it is over and released. */

@@ -12,6 +12,8 @@ import { type GuestMemory, hex, type MemoryWindow } from "./memory.ts";
 
 /** Spans a chain can hold at first; longer chains grow it once. */
 const INITIAL_SPANS = 64;
+/** What the largest ring's longest chain has when each of its buffers crosses a border. */
+const MAX_SPANS = 65536;
 
 /** What a chain needs of the queue it came from. */
 export interface ChainOwner {
@@ -176,6 +178,7 @@ export class Chain {
   }
 
   #copy(bytes: Uint8Array, at: number, first: number, last: number, inward: boolean): number {
+    if (at < 0) throw pastEnd(at, 0);
     let skip = at;
     let done = 0;
     for (let i = first; i < last && done < bytes.length; i++) {
@@ -196,6 +199,7 @@ export class Chain {
   }
 
   #pushSpans(iovecs: Iovecs, at: number, length: number, first: number, last: number): boolean {
+    if (at < 0) throw pastEnd(at, 0);
     let skip = at;
     let left = length;
     for (let i = first; i < last && left > 0; i++) {
@@ -215,6 +219,7 @@ export class Chain {
 
   #grow(): void {
     const capacity = this.lengths.length * 2;
+    if (capacity > MAX_SPANS) throw tooManySpans(this.head);
     const offsets = new Int32Array(capacity);
     const lengths = new Int32Array(capacity);
     offsets.set(this.offsets);
@@ -289,6 +294,13 @@ function readableAfterWritable(address: number): GuestError {
   return new GuestError(
     `the device-readable buffer at ${hex(address)} follows a device-writable one`,
     "virtio 1.3 2.7.4.2",
+  );
+}
+
+function tooManySpans(head: number): GuestError {
+  return new GuestError(
+    `the chain from descriptor ${head} has more than ${MAX_SPANS} parts`,
+    "virtio 1.3 2.7.5.2",
   );
 }
 

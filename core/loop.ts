@@ -61,16 +61,24 @@ export class Loop implements Disposable {
     this.#poller.add(fd, events, token);
     this.#watchers[token] = { fd, callback };
     let active = true;
+    let wanted = events;
+    const modify = (changed: number): void => {
+      // epoll reports a hang-up whatever it is asked for, so a paused descriptor is taken out.
+      if (changed === 0 && wanted !== 0) this.#poller.remove(fd);
+      else if (changed !== 0 && wanted === 0) this.#poller.add(fd, changed, token);
+      else if (changed !== 0) this.#poller.modify(fd, changed, token);
+      wanted = changed;
+    };
     return {
       modify: (changed) => {
-        if (active) this.#poller.modify(fd, changed, token);
+        if (active) modify(changed);
       },
       [Symbol.dispose]: () => {
         if (!active) return;
         active = false;
         this.#watchers[token] = null;
         this.#retiredTokens.push(token);
-        this.#poller.remove(fd);
+        if (wanted !== 0) this.#poller.remove(fd);
       },
     };
   }
@@ -89,7 +97,7 @@ export class Loop implements Disposable {
   defer(task: () => void): void {
     this.#deferred.push(task);
     if (this.#pump !== null && !this.#inRound && this.#deferred.length === 1) {
-      queueMicrotask(() => this.#runDeferred());
+      queueMicrotask(() => this.#runDeferredSoon());
     }
   }
 
@@ -188,16 +196,24 @@ export class Loop implements Disposable {
     this.#spare = tasks;
     for (let i = 0; i < tasks.length; i++) tasks[i]!();
     tasks.length = 0;
-    // Outside a round nobody else comes back for the rest.
-    if (this.#pump !== null && !this.#inRound && this.#deferred.length > 0) {
-      queueMicrotask(() => this.#runDeferred());
-    }
+  }
+
+  /**
+   * Runs what was deferred between two rounds. The rest waits for a round, which an event brings: a
+   * chain of microtasks would keep all other events away.
+   */
+  #runDeferredSoon(): void {
+    this.#inRound = true;
+    this.#runDeferred();
+    this.#inRound = false;
+    if (this.#deferred.length > 0) signal(this.#waker.number);
   }
 
   #runTimers(): void {
     const now = performance.now();
-    for (const timer of [...this.#timers]) {
-      if (timer.due > now || !this.#timers.includes(timer)) continue;
+    const due = this.#timers.filter((timer) => timer.due <= now).sort((a, b) => a.due - b.due);
+    for (const timer of due) {
+      if (!this.#timers.includes(timer)) continue;
       if (timer.interval > 0) timer.due = now + timer.interval;
       else this.#timers.splice(this.#timers.indexOf(timer), 1);
       timer.task();

@@ -11,8 +11,15 @@ import {
   PAGE_SIZE,
   S_IFMT,
   S_IFREG,
+  type Window,
 } from "../ffi/mod.ts";
 import { ProtocolError } from "./errors.ts";
+
+/**
+ * Guest memory that one front-end may map, in bytes: what virtual machines have, and far less than
+ * the address space, which the process needs for itself.
+ */
+const MAX_GUEST_MEMORY = 2 ** 44;
 
 /** A region as the front-end describes it. All in bytes. */
 export interface RegionSpec {
@@ -21,6 +28,9 @@ export interface RegionSpec {
   readonly userAddress: number;
   readonly mmapOffset: number;
 }
+
+const noBytes = new Uint8Array(0);
+const noData = new DataView(noBytes.buffer);
 
 /** At most 1 GiB of a region, with views. `data` and `u8` are indexed by `address - origin`. */
 export class MemoryWindow {
@@ -32,23 +42,25 @@ export class MemoryWindow {
   readonly origin: number;
   /** The process address of index 0 of the views. */
   readonly host: number;
-  readonly u8: Uint8Array<ArrayBuffer>;
-  readonly data: DataView<ArrayBuffer>;
+  /** Empty until `open`, which `GuestMemory.find` calls. Plain fields: every request reads them. */
+  u8: Uint8Array<ArrayBuffer> = noBytes;
+  data: DataView<ArrayBuffer> = noData;
+  readonly #views: Window | null;
 
-  constructor(
-    base: number,
-    end: number,
-    origin: number,
-    host: number,
-    u8: Uint8Array<ArrayBuffer>,
-    data: DataView<ArrayBuffer>,
-  ) {
+  constructor(base: number, end: number, origin: number, views: Window | null) {
     this.base = base;
     this.end = end;
     this.origin = origin;
-    this.host = host;
-    this.u8 = u8;
-    this.data = data;
+    this.host = views?.address ?? 0;
+    this.#views = views;
+  }
+
+  open(): this {
+    if (this.#views !== null) {
+      this.u8 = this.#views.u8;
+      this.data = this.#views.data;
+    }
+    return this;
   }
 }
 
@@ -86,11 +98,11 @@ export class MemoryRegion implements Disposable {
   /** `start` is the guest address that the mapping's first byte would have. */
   #makeWindows(start: number): MemoryWindow[] {
     const { guestAddress, size } = this.spec;
-    return this.#mapping.windows.map(({ address, length, u8, data }) => {
-      const origin = start + (address - this.#mapping.address);
+    return this.#mapping.windows.map((views) => {
+      const origin = start + (views.address - this.#mapping.address);
       const base = Math.max(origin, guestAddress);
-      const end = Math.min(origin + length, guestAddress + size);
-      return new MemoryWindow(base, end, origin, address, u8, data);
+      const end = Math.min(origin + views.length, guestAddress + size);
+      return new MemoryWindow(base, end, origin, views);
     });
   }
 
@@ -106,14 +118,7 @@ export interface UserRange {
   readonly guestAddress: number;
 }
 
-const nowhere = new MemoryWindow(
-  -1,
-  -1,
-  -1,
-  0,
-  new Uint8Array(0),
-  new DataView(new ArrayBuffer(0)),
-);
+const nowhere = new MemoryWindow(-1, -1, -1, null);
 
 function overlaps(a: number, b: number, size: number, otherSize: number): boolean {
   return a < b + otherSize && b < a + size;
@@ -149,7 +154,7 @@ export class GuestMemory implements Disposable {
       if (guestAddress < window.base) high = middle - 1;
       else if (guestAddress >= window.end) low = middle + 1;
       else {
-        this.#last = window;
+        this.#last = window.open();
         return window;
       }
     }
@@ -171,6 +176,7 @@ export class GuestMemory implements Disposable {
    * Nothing may use the old table's memory any more.
    */
   replace(specs: readonly RegionSpec[], fds: readonly Fd[]): void {
+    checkTotal(specs);
     const regions: MemoryRegion[] = [];
     try {
       specs.forEach((spec, i) => {
@@ -192,6 +198,7 @@ export class GuestMemory implements Disposable {
       throw new ProtocolError(`Cannot add a memory region: all ${limit} slots are in use`);
     }
     checkDisjoint(spec, this.#regions);
+    checkTotal([...this.#regions.map((region) => region.spec), spec]);
     this.#install([...this.#regions, new MemoryRegion(spec, fd)]);
   }
 
@@ -220,7 +227,16 @@ export class GuestMemory implements Disposable {
   #install(regions: readonly MemoryRegion[]): void {
     this.#regions = regions;
     this.#windows = regions.flatMap((region) => region.windows).sort((a, b) => a.base - b.base);
-    this.#last = this.#windows[0] ?? nowhere;
+    this.#last = nowhere;
+  }
+}
+
+function checkTotal(specs: readonly RegionSpec[]): void {
+  const total = specs.reduce((sum, { size }) => sum + size, 0);
+  if (total > MAX_GUEST_MEMORY) {
+    throw new ProtocolError(
+      `Cannot use ${hex(total)} bytes of guest memory: ${hex(MAX_GUEST_MEMORY)} at most`,
+    );
   }
 }
 

@@ -118,34 +118,43 @@ export class Session {
   }
 
   #handle(message: Message): void {
+    let waits = false;
     try {
-      const { row } = message;
-      if (row === undefined) throw new ProtocolError(`there is no message ${message.code}`);
-      if (row.needs !== undefined && !this.hasProtocol(row.needs)) {
-        throw new ProtocolError(`${row.name} needs a protocol feature that is not negotiated`);
-      }
-      const [fewest, most] = row.fds;
-      if (message.fds.length < fewest || message.fds.length > most) {
-        throw new ProtocolError(
-          `${row.name} carries ${message.fds.length} descriptors, not ${fewest} to ${most}`,
-        );
-      }
-      const handler = handlers[row.code];
-      if (handler === undefined) throw new ProtocolError(`${row.name} is not supported`);
-      this.#waiting = message;
-      const outcome = handler(this, message);
-      if (outcome === WAIT) {
-        // It may have been answered at once.
-        if (this.#waiting === message) this.#connection.pause();
-        return;
-      }
-      this.#waiting = null;
-      this.#reply(message, outcome);
+      waits = this.#dispatch(message);
     } catch (error) {
       this.#waiting = null;
       this.#refuse(message, error);
+    } finally {
+      // Refusing may throw, to end the connection: the descriptors must not survive that.
+      if (!waits) message.release();
     }
-    message.release();
+  }
+
+  /** Handles a message. Returns true when it is answered later, or was by its handler. */
+  #dispatch(message: Message): boolean {
+    const { row } = message;
+    if (row === undefined) throw new ProtocolError(`there is no message ${message.code}`);
+    if (row.needs !== undefined && !this.hasProtocol(row.needs)) {
+      throw new ProtocolError(`${row.name} needs a protocol feature that is not negotiated`);
+    }
+    const [fewest, most] = row.fds;
+    if (message.fds.length < fewest || message.fds.length > most) {
+      throw new ProtocolError(
+        `${row.name} carries ${message.fds.length} descriptors, not ${fewest} to ${most}`,
+      );
+    }
+    const handler = handlers[row.code];
+    if (handler === undefined) throw new ProtocolError(`${row.name} is not supported`);
+    this.#waiting = message;
+    const outcome = handler(this, message);
+    if (outcome === WAIT) {
+      // It may have been answered at once.
+      if (this.#waiting === message) this.#connection.pause();
+      return true;
+    }
+    this.#waiting = null;
+    this.#reply(message, outcome);
+    return false;
   }
 
   /** Sends a handler's payload, or the acknowledgement that the message asked for. */

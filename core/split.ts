@@ -35,6 +35,9 @@ const RING = 2;
  */
 const MIN_TABLE_LIMIT = 1024;
 
+/** Bytes a driver may chain. Overlapping buffers could ask for any amount of work otherwise. */
+const MAX_CHAIN_BYTES = 2 ** 32;
+
 /** Bytes of the three parts for a ring of `size` descriptors, the event fields included. */
 export const splitRingBytes = (size: number) => ({
   descriptor: DESCRIPTOR_SIZE * size,
@@ -145,8 +148,10 @@ export class SplitQueue implements Virtqueue, ChainOwner {
         "virtio 1.3 2.7.13",
       );
     }
-    this.chain.begin(head);
+    const chain = this.chain;
+    chain.begin(head);
     this.#walk(this.#descriptors, 0, this.size, head, true);
+    if (chain.readableBytes + chain.writableBytes > MAX_CHAIN_BYTES) throw tooLong(head);
     this.#nextAvailable = (at + 1) & 0xffff;
     this.#taken[head] = 1;
     this.inFlight++;
@@ -262,7 +267,9 @@ export class SplitQueue implements Virtqueue, ChainOwner {
       chain.append(memory, address, length, (flags & WRITE) !== 0);
       if ((flags & NEXT) === 0) return;
       index = link >>> 16;
-      if (index >= size) throw badIndex("next field of a descriptor", at >> 4, index, size);
+      if (index >= size) {
+        throw badIndex("next field of a descriptor", (at - base) >> 4, index, size);
+      }
     }
   }
 
@@ -324,6 +331,13 @@ function badIndex(what: string, at: number, value: number, size: number): GuestE
 function looped(first: number, size: number): GuestError {
   return new GuestError(
     `the chain from descriptor ${first} is longer than its table of ${size}`,
+    "virtio 1.3 2.7.5.2",
+  );
+}
+
+function tooLong(head: number): GuestError {
+  return new GuestError(
+    `the chain from descriptor ${head} has more than 4 GiB of buffers`,
     "virtio 1.3 2.7.5.2",
   );
 }

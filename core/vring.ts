@@ -287,9 +287,14 @@ export class Vring {
       name: this.spec.name,
       size,
       memory,
-      descriptor: this.#locate("descriptor table", this.#addresses.descriptor, bytes.descriptor),
-      available: this.#locate("available ring", this.#addresses.available, bytes.available),
-      used: this.#locate("used ring", this.#addresses.used, bytes.used),
+      descriptor: this.#locate(
+        "descriptor table",
+        this.#addresses.descriptor,
+        bytes.descriptor,
+        16,
+      ),
+      available: this.#locate("available ring", this.#addresses.available, bytes.available, 2),
+      used: this.#locate("used ring", this.#addresses.used, bytes.used, 4),
       base: this.#base,
       indirect: has(features, RingFeature.INDIRECT_DESC),
       eventIdx: has(features, RingFeature.EVENT_IDX),
@@ -306,12 +311,19 @@ export class Vring {
     this.scheduleDrain();
   }
 
-  #locate(part: string, userAddress: number, length: number): number {
+  #locate(part: string, userAddress: number, length: number, alignment: number): number {
     const found = this.#context.memory.findUser(userAddress, length);
     if (found === null) {
       throw new ProtocolError(
         `Cannot start vring ${this.index}: its ${part} of ${length} bytes at user address ` +
           `${hex(userAddress)} is not in one memory region`,
+      );
+    }
+    // The region's own offset in its file may be odd, and atomic accesses need aligned memory.
+    if (found.host % alignment !== 0) {
+      throw new ProtocolError(
+        `Cannot start vring ${this.index}: its ${part} at user address ${hex(userAddress)} ` +
+          `is not aligned to ${alignment} bytes in memory`,
       );
     }
     return found.host;

@@ -33,11 +33,14 @@ export const runtime: Runtime = {
   bind,
   view: (address, length) => toArrayBuffer(address, 0, length),
   addressOf: (view) => ptr(view),
-  provide(specifier, load) {
+  provide(specifier, url) {
     Bun.plugin({
       name: specifier,
       setup(build) {
-        build.module(specifier, async () => ({ exports: await load(), loader: "object" }));
+        build.module(specifier, async () => ({
+          exports: await import(url.href),
+          loader: "object",
+        }));
       },
     });
   },

@@ -44,6 +44,11 @@ export const runtime: Runtime = {
     return Deno.UnsafePointerView.getArrayBuffer(pointer, length);
   },
   addressOf: (view) => Number(Deno.UnsafePointer.value(Deno.UnsafePointer.of(view))),
-  // The import map of deno.json, which every launcher passes, does this.
-  provide: () => {},
+  provide(specifier, url) {
+    // The import map that every launcher passes does the same, except for files below node_modules.
+    process.getBuiltinModule("node:module").registerHooks?.({
+      resolve: (wanted, context, next) =>
+        wanted === specifier ? { url: url.href, shortCircuit: true } : next(wanted, context),
+    });
+  },
 };

@@ -28,22 +28,36 @@ export const WINDOW_SIZE = 2 ** 30;
 /** Refuses to land on a mapping that somebody else made meanwhile. */
 const MAP_FIXED_NOREPLACE = 0x100000;
 
-/** Released ranges kept for reuse. Beyond it the oldest, whose views are long gone, is unmapped. */
+/**
+ * Released ranges kept for reuse, and their bytes. Beyond that the oldest, whose views are long gone,
+ * are unmapped: a front-end must not fill the address space with regions it has taken back.
+ */
 const RETIRED_LIMIT = 64;
+const RETIRED_BYTES = 2 ** 40;
 
-/** A view of at most `WINDOW_SIZE` bytes of a mapping. */
+/**
+ * At most `WINDOW_SIZE` bytes of a mapping. The views are made when they are first looked at: each
+ * one of a GiB costs Deno milliseconds.
+ */
 export class Window {
   readonly address: number;
   readonly length: number;
-  readonly u8: Uint8Array<ArrayBuffer>;
-  readonly data: DataView<ArrayBuffer>;
+  #u8: Uint8Array<ArrayBuffer> | null = null;
+  #data: DataView<ArrayBuffer> | null = null;
 
   constructor(address: number, length: number) {
-    const buffer = runtime.view(address, length);
     this.address = address;
     this.length = length;
-    this.u8 = new Uint8Array(buffer);
-    this.data = new DataView(buffer);
+  }
+
+  get u8(): Uint8Array<ArrayBuffer> {
+    this.#u8 ??= new Uint8Array(runtime.view(this.address, this.length));
+    return this.#u8;
+  }
+
+  get data(): DataView<ArrayBuffer> {
+    this.#data ??= new DataView(this.u8.buffer);
+    return this.#data;
   }
 }
 
@@ -127,12 +141,7 @@ export class Mapping implements Disposable {
   static #mapFresh(size: number, protection: number, fd: number, offset: number): Range {
     const address = map(0, size, protection, MAP_SHARED, fd, offset);
     if (address === MAP_FAILED) throw new SystemError("mmap", errno());
-    try {
-      return { address, length: size, windows: makeWindows(address, size) };
-    } catch (error) {
-      libc.munmap(address, size);
-      throw error;
-    }
+    return { address, length: size, windows: makeWindows(address, size) };
   }
 
   /** Releases the file. Views that are still around read zeros from now on. */
@@ -142,8 +151,10 @@ export class Mapping implements Disposable {
     this.#range = null;
     if (!blank(range, MAP_FIXED)) return;
     retired.push(range);
-    if (retired.length > RETIRED_LIMIT) {
+    let bytes = retired.reduce((sum, { length }) => sum + length, 0);
+    while (retired.length > RETIRED_LIMIT || (bytes > RETIRED_BYTES && retired.length > 1)) {
       const oldest = retired.shift()!;
+      bytes -= oldest.length;
       libc.munmap(oldest.address, oldest.length);
     }
   }

@@ -15,10 +15,7 @@ declare const Bun: {
   plugin(plugin: {
     name: string;
     setup(build: {
-      module(
-        specifier: string,
-        load: () => Promise<{ exports: object; loader: "object" }>,
-      ): void;
+      module(specifier: string, load: () => Promise<{ exports: object; loader: "object" }>): void;
     }): void;
   }): void;
 };

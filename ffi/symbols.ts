@@ -119,9 +119,6 @@ export interface Runtime {
   view(address: number, length: number): ArrayBuffer;
   /** The address of a typed array's first byte. Valid while the array is referenced. */
   addressOf(view: ArrayBufferView): number;
-  /**
-   * Makes `specifier` mean the module that `load` imports, for every module loaded from now on, in
-   * whatever folder it lies. Does nothing where the launcher has arranged for that.
-   */
-  provide(specifier: string, load: () => Promise<object>): void;
+  /** Makes `specifier` mean the module at `url`, for every module loaded later, wherever it lies. */
+  provide(specifier: string, url: URL): void;
 }

@@ -35,8 +35,17 @@ export interface RequestContext {
   readonly limits: RequestLimits;
 }
 
-/** The number that stands for "there is no such range". No error number is that large. */
+/** Results for requests that the store never sees. No error number is that large. */
 const OUTSIDE = -1_000_000;
+const READ_ONLY = -1_000_001;
+const BAD_SEGMENTS = -1_000_002;
+
+const refusals: ReadonlyMap<number, string> = new Map([
+  [OUTSIDE, "it does not cover whole blocks of the disk"],
+  [READ_ONLY, "the disk is read-only"],
+  [BAD_SEGMENTS, "its segments are malformed, too many or too long"],
+  [-EOPNOTSUPP, "the device does not support it"],
+]);
 
 export class RequestHandler {
   /** False: every write is made durable before it is completed. */
@@ -63,7 +72,10 @@ export class RequestHandler {
       this.#log.warn("Dropped a request that has no room for its status");
       return 0;
     }
-    if (chain.readableBytes < RequestHeader.size) return finish(chain, 0, Status.IOERR);
+    if (chain.readableBytes < RequestHeader.size) {
+      this.#log.warn("Refused a request: it has no whole header");
+      return finish(chain, 0, Status.IOERR);
+    }
     if (this.#store.async === true) return this.#handleHeld(chain.hold());
     const result = this.#execute(chain, this.#transfer);
     return this.#settle(chain, result as number);
@@ -82,11 +94,13 @@ export class RequestHandler {
 
   /** Writes the status for a store's result and counts the bytes written. */
   #settle(chain: Chain, result: number): number {
-    const type = chain.readU32(RequestHeader.type);
     if (result >= 0) return finish(chain, result, Status.OK);
-    if (result === -EOPNOTSUPP) return finish(chain, 0, Status.UNSUPP);
-    if (result !== OUTSIDE) this.#log.warn(`Request type ${type} failed`, { errno: -result });
-    return finish(chain, 0, Status.IOERR);
+    // The driver chooses the type: in the message's text it would get around the log's limit.
+    const type = chain.readU32(RequestHeader.type);
+    const reason = refusals.get(result);
+    if (reason === undefined) this.#log.warn("A request failed", { type, errno: -result });
+    else this.#log.warn(`Refused a request: ${reason}`, { type });
+    return finish(chain, 0, result === -EOPNOTSUPP ? Status.UNSUPP : Status.IOERR);
   }
 
   /** Returns data bytes written to the driver, or a negative error number. */
@@ -121,7 +135,8 @@ export class RequestHandler {
 
   #write(chain: Chain, transfer: ChainTransfer, offset: number): StoreResult {
     const length = chain.readableBytes - RequestHeader.size;
-    if (this.#store.readOnly || !this.#inside(offset, length)) return OUTSIDE;
+    if (this.#store.readOnly) return READ_ONLY;
+    if (!this.#inside(offset, length)) return OUTSIDE;
     const data = transfer.select(chain, RequestHeader.size, length, false);
     const result = this.#store.write(data, offset);
     return this.writeCache ? result : this.#thenFlush(result);
@@ -148,11 +163,13 @@ export class RequestHandler {
   /** DISCARD and WRITE_ZEROES: all segments are checked before the first one is carried out. */
   #eachSegment(chain: Chain, zeroes: boolean): StoreResult {
     const store = this.#store;
-    if (store.readOnly) return OUTSIDE;
+    if (store.readOnly) return READ_ONLY;
     if ((zeroes ? store.writeZeroes : store.discard) === undefined) return -EOPNOTSUPP;
     const bytes = chain.readableBytes - RequestHeader.size;
     const count = bytes / Segment.size;
-    if (!Number.isInteger(count) || count < 1 || count > this.#limits.maxSegments) return OUTSIDE;
+    if (!Number.isInteger(count) || count < 1 || count > this.#limits.maxSegments) {
+      return BAD_SEGMENTS;
+    }
     // Read once: the driver may change its memory between the checks and the work.
     const segments = new Uint8Array(bytes);
     chain.read(segments, RequestHeader.size);
@@ -169,7 +186,7 @@ export class RequestHandler {
     if ((flags & ~SEGMENT_UNMAP) !== 0 || (flags !== 0 && !zeroes)) return -EOPNOTSUPP;
     const sectors = view.getUint32(at + Segment.sectors, true);
     const { maxDiscardSectors, maxWriteZeroesSectors } = this.#limits;
-    if (sectors > (zeroes ? maxWriteZeroesSectors : maxDiscardSectors)) return OUTSIDE;
+    if (sectors > (zeroes ? maxWriteZeroesSectors : maxDiscardSectors)) return BAD_SEGMENTS;
     return this.#inside(segmentOffset(view, at), sectors * SECTOR_SIZE) ? 0 : OUTSIDE;
   }
 

@@ -32,6 +32,8 @@ export interface FileStoreOptions {
   readonly readOnly: boolean;
   /** Bypass the page cache (O_DIRECT). */
   readonly direct: boolean;
+  /** The smallest request there will be, in bytes. */
+  readonly logicalBlockSize: number;
 }
 
 /** Bytes moved per call where data goes through a buffer of ours. */
@@ -53,7 +55,7 @@ export class FileStore implements Store {
   #canZeroRange = true;
 
   /** Throws `SystemError` when the path cannot be opened, `Error` when it holds no blocks. */
-  constructor({ path, readOnly, direct }: FileStoreOptions) {
+  constructor({ path, readOnly, direct, logicalBlockSize }: FileStoreOptions) {
     const access = readOnly ? O_RDONLY : O_RDWR;
     this.readOnly = readOnly;
     this.#fd = openFile(path, access | (direct ? O_DIRECT : 0));
@@ -66,6 +68,7 @@ export class FileStore implements Store {
       this.#isDevice = type === S_IFBLK;
       this.physicalBlockSize = this.#isDevice ? this.#devicePhysicalBlock() : 4096;
       this.size = this.measure();
+      if (direct) this.#checkDirect(path, logicalBlockSize);
     } catch (error) {
       this.#fd.close();
       throw error;
@@ -164,6 +167,18 @@ export class FileStore implements Store {
       done += moved;
     }
     return 0;
+  }
+
+  /** O_DIRECT wants offsets aligned to the storage's own blocks; only trying tells which those are. */
+  #checkDirect(path: string, logicalBlockSize: number): void {
+    const iovecs = new Iovecs(1);
+    iovecs.pushView(this.#bounceBuffer().subarray(0, logicalBlockSize));
+    const moved = libc.preadv(this.#fd.number, iovecs.words, 1, logicalBlockSize);
+    if (moved >= 0 || errno() !== EINVAL) return;
+    throw new Error(
+      `Cannot use --direct on "${path}" with --logical-block-size=${logicalBlockSize}: ` +
+        "its storage has larger blocks, try 4096",
+    );
   }
 
   #bounceBuffer(): Uint8Array<ArrayBuffer> {

@@ -8,6 +8,7 @@ export interface StoreOptions {
   readonly blkFile: string;
   readonly readOnly: boolean;
   readonly direct: boolean;
+  readonly logicalBlockSize: number;
 }
 
 const units: Readonly<Record<string, number>> = {
@@ -32,9 +33,12 @@ export function parseSize(text: string): number {
  * Opens `PATH`, `ram:SIZE` or `null:SIZE`. A file whose name looks like one of the latter is
  * reached by `./ram:1G`.
  */
-export function openStore({ blkFile, readOnly, direct }: StoreOptions): Store {
+export function openStore(options: StoreOptions): Store {
+  const { blkFile, readOnly, direct, logicalBlockSize } = options;
   const [, kind, size] = /^(ram|null):(.*)$/.exec(blkFile) ?? [];
-  if (kind === undefined) return new FileStore({ path: blkFile, readOnly, direct });
+  if (kind === undefined) {
+    return new FileStore({ path: blkFile, readOnly, direct, logicalBlockSize });
+  }
   if (direct) throw new Error(`Cannot use --direct with "${blkFile}": there is no file`);
   const bytes = parseSize(size!);
   return kind === "ram" ? new RamStore(bytes, readOnly) : new NullStore(bytes, readOnly);

@@ -1,0 +1,21 @@
+/** `--print-capabilities` (vhost-user.json, VHostUserBackendCapabilities). */
+import { type Static, Type } from "typebox";
+import type { AnyDevice } from "../core/device.ts";
+import { optionRows } from "./options.ts";
+
+/** What a back-end program prints about itself. */
+export const capabilitiesSchema = Type.Object({
+  /** The device's type, as `block`. */
+  type: Type.String(),
+  /** Optional command-line options that the program knows, as `read-only`. */
+  features: Type.Array(Type.String()),
+});
+
+export type Capabilities = Static<typeof capabilitiesSchema>;
+
+/** A device's capabilities. A name in `capabilities` that is no option is not a capability. */
+export function capabilitiesOf(device: AnyDevice): Capabilities {
+  const names = new Set(optionRows(device.options).map(({ name }) => name));
+  const features = (device.capabilities ?? []).filter((name) => names.has(name));
+  return { type: device.type, features };
+}

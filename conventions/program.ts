@@ -1,0 +1,95 @@
+/**
+ * The life of a back-end program (vhost-user, "Backend program conventions"): it does not
+ * daemonize, fails early with a status other than 0, and ends on SIGTERM.
+ */
+import type { AnyDevice } from "../core/device.ts";
+import type { Log } from "../core/log.ts";
+import { capabilitiesOf } from "./capabilities.ts";
+import { programName } from "./help.ts";
+import { ExitStatus, reportFailure, UsageError } from "./usage.ts";
+import type { CommandLine, CommonValues } from "./values.ts";
+
+function endpointOf({ socketPath, fd }: CommonValues) {
+  if (socketPath !== undefined && fd !== undefined) {
+    throw new UsageError("Cannot use --socket-path together with --fd");
+  }
+  if (socketPath !== undefined) return { socketPath };
+  if (fd !== undefined) return { fd };
+  throw new UsageError("Missing option: give --socket-path=PATH or --fd=FDNUM");
+}
+
+async function openLog(program: string, { logLevel, logFormat }: CommonValues): Promise<Log> {
+  const [{ Log }, { logSink }] = await Promise.all([
+    import("../core/log.ts"),
+    import("./log-sink.ts"),
+  ]);
+  return new Log(logSink(program, logFormat), logLevel);
+}
+
+/** An error with its stack, in one line. */
+function stackOf(error: unknown): string {
+  const text = error instanceof Error ? (error.stack ?? error.message) : String(error);
+  return text.replace(/\s*\n\s*/g, " | ");
+}
+
+/** A device's mistake in a promise or a timer is not a reason to take the disk from the guest. */
+function surviveStrayErrors(log: Log): void {
+  const report = (error: unknown): void => {
+    log.error(`The device failed outside of a request: ${stackOf(error)}`);
+  };
+  process.on("unhandledRejection", report);
+  process.on("uncaughtException", report);
+}
+
+async function serveUntilSignal(
+  device: AnyDevice,
+  { common, device: options }: CommandLine,
+  log: Log,
+): Promise<void> {
+  const endpoint = endpointOf(common);
+  const { runDevice } = await import("./serve.ts");
+  const end = new AbortController();
+  for (const signal of ["SIGTERM", "SIGINT"] as const) process.on(signal, () => end.abort());
+  // Without this, SIGHUP would end the process while the device is being opened.
+  let reload = (): void => {};
+  process.on("SIGHUP", () => reload());
+  await runDevice(device, options, endpoint, {
+    log,
+    signal: end.signal,
+    ready(backend) {
+      surviveStrayErrors(log);
+      reload = () => backend.reload();
+    },
+  });
+}
+
+/** Runs a device as a program. Returns the exit status. */
+export async function runProgram(device: AnyDevice, args: readonly string[]): Promise<number> {
+  // Wins over everything else, mistakes included, and opens nothing.
+  if (args.includes("--print-capabilities")) {
+    console.log(JSON.stringify(capabilitiesOf(device)));
+    return ExitStatus.OK;
+  }
+  const program = programName(device);
+  let log: Log | null = null;
+  try {
+    if (args.includes("--help") || args.includes("-h")) {
+      const { helpText } = await import("./help.ts");
+      console.log(helpText(device));
+      return ExitStatus.OK;
+    }
+    if (args.includes("--version")) {
+      const { packageVersion } = await import("./version.ts");
+      console.log(`${program} ${packageVersion()}`);
+      return ExitStatus.OK;
+    }
+    const { readCommandLine } = await import("./values.ts");
+    const commandLine = await readCommandLine(device.options, args);
+    log = await openLog(program, commandLine.common);
+    await serveUntilSignal(device, commandLine, log);
+    return ExitStatus.OK;
+  } catch (error) {
+    if (log?.enabled("debug")) log.debug(stackOf(error));
+    return reportFailure(program, error);
+  }
+}

@@ -1,0 +1,136 @@
+/** Serves one device on one socket, from opening to closing. */
+import type { Static, TObject } from "typebox";
+import { type Backend, openBackend } from "../core/backend.ts";
+import type { AnyDevice, DeviceDefinition } from "../core/device.ts";
+import { Log } from "../core/log.ts";
+import { Loop } from "../core/loop.ts";
+import { SystemError } from "../ffi/mod.ts";
+import { bindSocket, inheritSocket } from "./socket.ts";
+import { completeOptions } from "./values.ts";
+
+/** Where the front-end comes from. */
+export type Endpoint =
+  | { readonly socketPath: string; readonly fd?: undefined }
+  | { readonly fd: number; readonly socketPath?: undefined };
+
+export interface RunContext {
+  readonly log: Log;
+  /** Ends everything. */
+  readonly signal: AbortSignal;
+  /** Called when front-ends can connect. */
+  readonly ready?: ((backend: Backend) => void) | undefined;
+  /** Leaves the JavaScript event loop free for other things; each wake-up costs 50 us more. */
+  readonly events?: boolean | undefined;
+}
+
+/** Resolves when `signal` is aborted. */
+function aborted(signal: AbortSignal): Promise<null> {
+  return new Promise((resolve) => {
+    if (signal.aborted) resolve(null);
+    else signal.addEventListener("abort", () => resolve(null), { once: true });
+  });
+}
+
+/** Says what was being tried when a device's `open` let a bare system error through. */
+function explainFailure(error: unknown): never {
+  if (!(error instanceof SystemError)) throw error;
+  throw new Error(`Cannot open the device: ${error.message}`, { cause: error });
+}
+
+/** Hands the socket over to the back-end. Returns what has to be undone at the end. */
+function attach(backend: Backend, endpoint: Endpoint, loop: Loop, log: Log): () => void {
+  if (endpoint.socketPath !== undefined) {
+    const { fd, unlink } = bindSocket(endpoint.socketPath);
+    backend.listen(fd);
+    log.info(`Listening on ${endpoint.socketPath}`);
+    return unlink;
+  }
+  const { fd, kind } = inheritSocket(endpoint.fd);
+  if (kind === "listening") {
+    backend.listen(fd);
+    log.info(`Listening on descriptor ${endpoint.fd}`);
+  } else backend.serve(fd, () => loop.stop());
+  return () => {};
+}
+
+/**
+ * Opens a device with complete options and serves it until `signal` is aborted or a connected
+ * socket is at its end. Throws when the device or the socket cannot be opened.
+ */
+export async function runDevice(
+  definition: AnyDevice,
+  options: unknown,
+  endpoint: Endpoint,
+  { log, signal, ready, events }: RunContext,
+): Promise<void> {
+  using loop = new Loop();
+  if (events) loop.useEvents();
+  const opening = openBackend(definition, options, { loop, log }).catch(explainFailure);
+  const backend = await Promise.race([opening, aborted(signal)]);
+  if (backend === null) {
+    opening.then(
+      (late) => late.close(),
+      () => {},
+    );
+    return;
+  }
+  let undo = (): void => {};
+  try {
+    undo = attach(backend, endpoint, loop, log);
+    signal.addEventListener("abort", () => backend.close().then(() => loop.stop()), { once: true });
+    if (!signal.aborted) {
+      ready?.(backend);
+      await loop.run();
+    }
+    await backend.close();
+  } catch (error) {
+    // Not awaited: a loop that failed does not come back for what is in flight.
+    backend.close();
+    throw error;
+  } finally {
+    undo();
+  }
+}
+
+/** What `serve` needs beside the device. */
+export type ServeSettings<O extends TObject = TObject> = Endpoint & {
+  /** The device's options; those with a default may be left out. */
+  readonly options?: Partial<Static<O>>;
+  /** Ends the service: what is in flight is finished, the device closed, the socket removed. */
+  readonly signal?: AbortSignal;
+  /** Silent when absent. */
+  readonly log?: Log;
+  /** Called once front-ends can connect. */
+  readonly ready?: () => void;
+  /**
+   * Serve from JavaScript events, so that timers, promises and servers of the same program run.
+   * Otherwise the thread blocks between requests, which answers the front-end 50 us faster, and
+   * other JavaScript gets its turn a few times per second. Devices declared `async` always do this.
+   */
+  readonly events?: boolean;
+};
+
+/**
+ * Serves a device on a socket. The promise is fulfilled when `signal` has ended it or, with the
+ * `fd` of a connected socket, when the front-end is gone. Throws TypeError for wrong options, and
+ * `Error` when the device or the socket cannot be opened.
+ *
+ * @example
+ * await serve(device, { socketPath: "/run/vm/rng.sock", signal: AbortSignal.timeout(60_000) });
+ */
+export async function serve<O extends TObject>(
+  device: DeviceDefinition<O, any, any>,
+  settings: ServeSettings<O>,
+): Promise<void> {
+  const { socketPath, fd, options = {}, log = new Log(), ready, events } = settings;
+  if ((socketPath === undefined) === (fd === undefined)) {
+    throw new TypeError("Cannot serve a device: give either socketPath or fd");
+  }
+  const complete = await completeOptions(device.options, options as Record<string, unknown>);
+  await runDevice(device, complete, settings, {
+    log,
+    signal: settings.signal ?? new AbortController().signal,
+    ready: () => ready?.(),
+    events,
+  });
+}
