@@ -43,7 +43,10 @@ export interface Device {
   negotiated?(features: bigint): void;
   /** The vring is ready and enabled; a drain follows without waiting for a kick. */
   started?(queue: Virtqueue): void;
-  /** The vring stops. Finish or cancel held chains; the answer waits until none is in flight. */
+  /**
+   * The vring stops or is disabled. Finish or cancel held chains: a stop is answered when none is in
+   * flight.
+   */
   stopping?(queue: Virtqueue): void;
   /** Last-moment changes to a copy of the config space that is about to be read. */
   readConfig?(config: Uint8Array): void;

@@ -12,6 +12,8 @@ import { Pump } from "./pump.ts";
 /** Signal handlers of the runtime run at least this often, in milliseconds. */
 const IDLE_YIELD = 250;
 const BUSY_YIELD = 100;
+/** A signal that comes during work does not interrupt the wait that follows: that one is short. */
+const SETTLE_YIELD = 50;
 
 /** A watched descriptor. Dispose it before closing the descriptor. */
 export interface Watch extends Disposable {
@@ -105,10 +107,12 @@ export class Loop implements Disposable {
   async run(): Promise<void> {
     if (this.#evented) return this.#runEvented();
     let lastYield = performance.now();
+    let idle = false;
     while (!this.#stopped) {
-      const interrupted = this.#round(this.#timeout(IDLE_YIELD));
-      const now = performance.now();
-      if (interrupted || now - lastYield >= BUSY_YIELD) {
+      const count = this.#round(this.#timeout(idle ? IDLE_YIELD : SETTLE_YIELD));
+      idle = count === 0;
+      const passed = performance.now() - lastYield;
+      if (count < 0 || passed >= (idle ? SETTLE_YIELD : BUSY_YIELD)) {
         await new Promise((resolve) => setTimeout(resolve, 1));
         lastYield = performance.now();
       }
@@ -174,8 +178,8 @@ export class Loop implements Disposable {
     return Math.max(timeout, 0);
   }
 
-  /** One wait and everything that follows from it. Returns true when a signal came. */
-  #round(timeout: number): boolean {
+  /** One wait and all that follows from it. Returns the events' number, negative after a signal. */
+  #round(timeout: number): number {
     const count = this.#poller.wait(timeout);
     this.#inRound = true;
     for (let i = 0; i < count; i++) {
@@ -185,7 +189,7 @@ export class Loop implements Disposable {
     if (this.#timers.length > 0) this.#runTimers();
     if (this.#retiredTokens.length > 0) this.#freeTokens.push(...this.#retiredTokens.splice(0));
     this.#inRound = false;
-    return count < 0;
+    return count;
   }
 
   /** Runs what was deferred so far; what that defers waits for the next round. */

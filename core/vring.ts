@@ -6,7 +6,7 @@
  * because chains may have been available before anybody was there to be kicked.
  */
 import { acknowledge, EPOLLIN, type Fd } from "../ffi/mod.ts";
-import { type Device, PENDING, type QueueSpec, STOP } from "./device.ts";
+import { type Device, type QueueSpec, STOP } from "./device.ts";
 import { GuestError, ProtocolError } from "./errors.ts";
 import { has, RingFeature } from "./features.ts";
 import { prepareKick } from "./kick.ts";
@@ -19,6 +19,8 @@ import { SplitQueue, splitRingBytes } from "./split.ts";
 
 /** Chains handled before other queues and sockets get their turn. */
 const DRAIN_BUDGET = 512;
+/** The same in milliseconds: a chain may cost anything from a microsecond to a slow disk's flush. */
+const DRAIN_SLICE = 10;
 /** Completions published together: enough to share a notification, few enough to overlap work. */
 const PUBLISH_BATCH = 16;
 /** How often a ring without a kick descriptor is looked at, in milliseconds. */
@@ -57,6 +59,8 @@ export class Vring {
   #kick: Fd | null = null;
   #kickWatch: Disposable | null = null;
   #enabled = false;
+  /** The device knows the ring as ready and enabled. */
+  #announced = false;
   #queue: SplitQueue | null = null;
   #broken = false;
   #suspended = false;
@@ -91,6 +95,7 @@ export class Vring {
       );
     }
     this.#size = size;
+    if (this.#kicked) this.#start();
   }
 
   setBase(base: number): void {
@@ -151,13 +156,26 @@ export class Vring {
   }
 
   enable(enabled: boolean): void {
-    const changed = enabled !== this.#enabled;
     this.#enabled = enabled;
     const queue = this.#queue;
-    if (changed && enabled && queue !== null) {
-      this.#context.device.started?.(queue);
-      this.scheduleDrain();
-    }
+    if (queue === null) return;
+    if (enabled) this.#announce(queue);
+    else this.#retract(queue);
+  }
+
+  /** Tells the device that it has the queue. */
+  #announce(queue: SplitQueue): void {
+    if (this.#announced || this.#suspended || this.#broken) return;
+    this.#announced = true;
+    this.#context.device.started?.(queue);
+    this.scheduleDrain();
+  }
+
+  /** Tells the device, which was told of the queue, to let go of it. */
+  #retract(queue: SplitQueue): void {
+    if (!this.#announced) return;
+    this.#announced = false;
+    this.#context.device.stopping?.(queue);
   }
 
   /**
@@ -185,7 +203,7 @@ export class Vring {
     const queue = this.#queue;
     this.#suspended = true;
     if (queue === null) return done();
-    if (this.#enabled) this.#context.device.stopping?.(queue);
+    this.#retract(queue);
     queue.publish();
     if (queue.inFlight === 0) return done();
     this.#whenIdle = done;
@@ -306,9 +324,7 @@ export class Vring {
     this.#queue = queue;
     this.#broken = false;
     this.#log.debug("The vring starts", { size, base: this.#base });
-    if (!this.#enabled) return;
-    this.#context.device.started?.(queue);
-    this.scheduleDrain();
+    if (this.#enabled) this.#announce(queue);
   }
 
   #locate(part: string, userAddress: number, length: number, alignment: number): number {
@@ -371,6 +387,9 @@ export class Vring {
     let budget = DRAIN_BUDGET;
     let staged = 0;
     let more = true;
+    // The clock is read after the first chain, and then as seldom as that one's cost allows.
+    const started = performance.now();
+    let unchecked = 1;
     queue.suppressKicks();
     while (more) {
       if (!queue.next()) {
@@ -383,6 +402,8 @@ export class Vring {
       }
       this.#handling = true;
       const outcome = device.handle === undefined ? STOP : device.handle(chain, queue);
+      // Handlers written in JavaScript may answer nothing, or a promise.
+      if (!(outcome >= STOP)) throw new TypeError(`A handler answered ${outcome}`);
       this.#handling = false;
       if (outcome >= 0) {
         queue.complete(chain.head, outcome);
@@ -393,7 +414,13 @@ export class Vring {
       } else if (outcome === STOP) {
         queue.putBack();
         more = false;
-      } else if (outcome !== PENDING) throw new TypeError(`A handler answered ${outcome}`);
+      }
+      if (--unchecked === 0) {
+        const spent = performance.now() - started;
+        const average = spent / (DRAIN_BUDGET - budget + 1);
+        unchecked = average * PUBLISH_BATCH < DRAIN_SLICE ? PUBLISH_BATCH : 1;
+        if (spent > DRAIN_SLICE) budget = 1;
+      }
       if (more && --budget === 0) {
         device.flush?.(queue);
         queue.publish();

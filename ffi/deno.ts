@@ -11,17 +11,26 @@ const argNames: Record<ArgType, string> = {
 const resultNames: Record<ResultType, string> = { i32: "i32", usize: "u64" };
 
 /**
- * Deno's fast call path takes 64-bit values as BigInt only. The conversion is compiled per function,
- * because a generic `(...args)` wrapper would allocate an array for each call.
+ * Deno's fast call path takes 64-bit values as BigInt only. `BigInt(n)` would make an object of each;
+ * reading one from an array that the number was written to in halves does not, once compiled.
+ * The conversion is generated per function, because a generic `(...args)` wrapper would allocate too.
  */
 function convert(call: (...args: any[]) => any, { args, result }: Signature) {
   const wide = (type: ArgType) => type === "i64" || type === "usize";
   if (!args.some(wide) && result !== "usize") return call;
+  const whole = new BigInt64Array(args.length);
+  const halves = new Int32Array(whole.buffer);
   const names = args.map((_, i) => `a${i}`);
-  const passed = args.map((type, i) => (wide(type) ? `BigInt(a${i})` : `a${i}`));
+  const stores = args.map((type, i) =>
+    wide(type)
+      ? `halves[${2 * i}] = a${i}; halves[${2 * i + 1}] = Math.floor(a${i} / 4294967296);`
+      : "",
+  );
+  const passed = args.map((type, i) => (wide(type) ? `whole[${i}]` : `a${i}`));
   const expression = `call(${passed.join(", ")})`;
-  const body = result === "usize" ? `Number(${expression})` : expression;
-  return new Function("call", `return (${names.join(", ")}) => ${body};`)(call);
+  const returned = result === "usize" ? `Number(${expression})` : expression;
+  const body = `return (${names.join(", ")}) => { ${stores.join(" ")} return ${returned}; };`;
+  return new Function("call", "whole", "halves", body)(call, whole, halves);
 }
 
 function bind<T extends Record<string, Signature>>(library: string, table: T): Functions<T> {

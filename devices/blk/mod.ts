@@ -15,11 +15,12 @@ const MEASURE_INTERVAL = 1000;
 
 /** Buffers per request, so that one fits a ring of 128 with its header and status. */
 const SEG_MAX = 126;
-const MAX_SEGMENTS = 32;
+const MAX_DISCARD_SEGMENTS = 32;
 /** Half a TiB: discarding costs nothing per byte. */
 const MAX_DISCARD_SECTORS = 2 ** 30;
-/** 32 MiB: where zeros have to be written, nobody waits long for it. */
+/** 32 MiB at once: where zeros have to be written, nobody waits long for it. */
 const MAX_WRITE_ZEROES_SECTORS = 2 ** 16;
+const MAX_WRITE_ZEROES_SEGMENTS = 1;
 
 /** Options that every block device has, whatever it stores its data in. */
 export const blkOptions = {
@@ -120,10 +121,10 @@ function configOf(store: Store, options: BlkOptions, writable: boolean) {
     wce: cache === "writeback" ? 1 : 0,
     numQueues,
     maxDiscardSectors: writable ? MAX_DISCARD_SECTORS : 0,
-    maxDiscardSeg: writable ? MAX_SEGMENTS : 0,
+    maxDiscardSeg: writable ? MAX_DISCARD_SEGMENTS : 0,
     discardSectorAlignment: writable ? alignment : 0,
     maxWriteZeroesSectors: writable ? MAX_WRITE_ZEROES_SECTORS : 0,
-    maxWriteZeroesSeg: writable ? MAX_SEGMENTS : 0,
+    maxWriteZeroesSeg: writable ? MAX_WRITE_ZEROES_SEGMENTS : 0,
     writeZeroesMayUnmap: writable ? 1 : 0,
   };
 }
@@ -143,7 +144,8 @@ function openBlk(store: Store, options: BlkOptions, host: Host<typeof BlkConfig.
   }
   const limits: RequestLimits = {
     logicalBlockSize,
-    maxSegments: MAX_SEGMENTS,
+    maxDiscardSegments: MAX_DISCARD_SEGMENTS,
+    maxWriteZeroesSegments: MAX_WRITE_ZEROES_SEGMENTS,
     maxDiscardSectors: MAX_DISCARD_SECTORS,
     maxWriteZeroesSectors: MAX_WRITE_ZEROES_SECTORS,
   };

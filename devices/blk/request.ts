@@ -22,7 +22,8 @@ import {
 /** Limits of one request, as announced in the config space. */
 export interface RequestLimits {
   readonly logicalBlockSize: number;
-  readonly maxSegments: number;
+  readonly maxDiscardSegments: number;
+  readonly maxWriteZeroesSegments: number;
   readonly maxDiscardSectors: number;
   readonly maxWriteZeroesSectors: number;
 }
@@ -167,7 +168,9 @@ export class RequestHandler {
     if ((zeroes ? store.writeZeroes : store.discard) === undefined) return -EOPNOTSUPP;
     const bytes = chain.readableBytes - RequestHeader.size;
     const count = bytes / Segment.size;
-    if (!Number.isInteger(count) || count < 1 || count > this.#limits.maxSegments) {
+    const { maxDiscardSegments, maxWriteZeroesSegments } = this.#limits;
+    const most = zeroes ? maxWriteZeroesSegments : maxDiscardSegments;
+    if (!Number.isInteger(count) || count < 1 || count > most) {
       return BAD_SEGMENTS;
     }
     // Read once: the driver may change its memory between the checks and the work.
