@@ -59,13 +59,28 @@ export async function openBackend(
       if (backend === null) early.push(changes);
       else backend.updateConfig(changes);
     },
-    watch: (fd, onReadable) => loop.watch(fd, EPOLLIN, onReadable),
-    every: (milliseconds, task) => loop.every(milliseconds, task),
+    watch: (fd, onReadable) => loop.watch(fd, EPOLLIN, guarded(onReadable, log)),
+    every: (milliseconds, task) => loop.every(milliseconds, guarded(task, log)),
   };
   const opened: Opened<TObject, string> = await definition.open(options, host);
   backend = new Backend(definition, options, opened, context);
   for (const changes of early) backend.updateConfig(changes);
   return backend;
+}
+
+/** Keeps a device's mistake in a callback from ending the loop. */
+function guarded(task: () => void, log: Log): () => void {
+  return () => {
+    try {
+      task();
+    } catch (error) {
+      log.error("The device failed in a callback", { reason: reasonOf(error) });
+    }
+  };
+}
+
+function reasonOf(error: unknown): string {
+  return error instanceof Error ? (error.stack ?? error.message) : String(error);
 }
 
 export class Backend {
@@ -78,7 +93,9 @@ export class Backend {
   readonly offered: bigint;
   readonly offeredProtocol: bigint = protocolFeatures;
   readonly #layout: Layout;
-  readonly #config: Uint8Array;
+  #config: Uint8Array;
+  /** The driver is the cause of what happens now. */
+  #onBehalf = false;
   #values: Partial<Static<TObject>>;
   #session: Session | null = null;
   #listener: Fd | null = null;
@@ -143,7 +160,7 @@ export class Backend {
     this.log.info("A front-end connected");
     this.#session = new Session(this, connection, () => {
       this.#session = null;
-      this.device.reset?.();
+      this.tellDevice((device) => device.disconnected?.());
       onEnd();
       this.#whenReleased?.();
     });
@@ -151,7 +168,14 @@ export class Backend {
 
   /** Tells the device that the operator wants it to look at its files again. */
   reload(): void {
-    this.device.reload?.();
+    guarded(() => this.device.reload?.(), this.log)();
+  }
+
+  /** Calls a hook on the driver's behalf: what throws is logged, what changes is not announced. */
+  tellDevice(call: (device: Device) => void): void {
+    this.#onBehalf = true;
+    guarded(() => call(this.device), this.log)();
+    this.#onBehalf = false;
   }
 
   /** A copy of the config space as the driver sees it now, padded with zeros. */
@@ -166,7 +190,7 @@ export class Backend {
    * Writes to the config space on behalf of the driver. A migration's writes to fields that only
    * the device may change are accepted when they change nothing.
    */
-  writeConfig(at: number, data: Uint8Array, migration: boolean): void {
+  writeConfig(at: number, data: Uint8Array, migration: boolean): void | Promise<void> {
     if (migration) {
       const now = this.readConfig();
       if (data.every((byte, i) => byte === now[at + i])) return;
@@ -178,15 +202,23 @@ export class Backend {
       const size = this.#config.length;
       throw new ProtocolError(`Cannot write ${data.length} bytes at ${at} of a config of ${size}`);
     }
-    this.device.writeConfig(at, data);
+    this.#onBehalf = true;
+    try {
+      return this.device.writeConfig(at, data);
+    } finally {
+      this.#onBehalf = false;
+    }
   }
 
-  /** Changes config fields and announces it to the front-end, if it wants to know. */
+  /** Changes config fields, and announces it unless the driver itself is the cause. */
   updateConfig(changes: Partial<Static<TObject>>): void {
     this.#values = { ...this.#values, ...changes };
-    this.#layout.encode(this.#values, this.#config);
+    const config = this.#layout.encode(this.#values);
+    if (config.every((byte, i) => byte === this.#config[i])) return;
+    this.#config = config;
     const session = this.#session;
-    if (session?.hasProtocol(ProtocolFeature.CONFIG)) session.requests?.send("CONFIG_CHANGE_MSG");
+    if (this.#onBehalf || session === null) return;
+    if (session.hasProtocol(ProtocolFeature.CONFIG)) session.requests?.send("CONFIG_CHANGE_MSG");
   }
 
   /**

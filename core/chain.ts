@@ -17,11 +17,10 @@ const MAX_SPANS = 65536;
 
 /** What a chain needs of the queue it came from. */
 export interface ChainOwner {
-  /** Raised when the queue stops for good: memory behind old chains may then be gone. */
-  readonly closed: boolean;
   /** A copy of the queue's chain that lives until it is completed. */
   hold(): HeldChain;
-  complete(head: number, written: number): void;
+  /** Completes a held chain, which is empty by then. */
+  completeHeld(held: HeldChain, written: number): void;
 }
 
 /** The checked buffers of one request. A span never crosses the end of a memory window. */
@@ -143,14 +142,23 @@ export class Chain {
     return this.#copy(from, at, this.readableCount, this.count, true);
   }
 
+  /** Spans of the device-writable stream. */
+  get writableCount(): number {
+    return this.count - this.readableCount;
+  }
+
   /**
-   * A view of buffer span `i` in guest memory, `0 <= i < count`; the driver can change what it
-   * shows at any time. Allocates: for large or cold buffers.
+   * A view of span `i` of the device-readable stream, `0 <= i < readableCount`. The driver can change
+   * what it shows at any time, and it must not be kept after the chain is completed. Allocates: for
+   * large or cold buffers.
    */
-  buffer(i: number): Uint8Array<ArrayBuffer> {
-    if (!(i >= 0 && i < this.count)) throw new RangeError(`Cannot view span ${i} of ${this.count}`);
-    const offset = this.offsets[i]!;
-    return this.windows[i]!.u8.subarray(offset, offset + this.lengths[i]!);
+  readable(i: number): Uint8Array<ArrayBuffer> {
+    return this.#view(i, 0, this.readableCount);
+  }
+
+  /** A view of span `i` of the device-writable stream, `0 <= i < writableCount`, as `readable`. */
+  writable(i: number): Uint8Array<ArrayBuffer> {
+    return this.#view(i, this.readableCount, this.writableCount);
   }
 
   /** Adds `length` bytes of the device-readable stream to `iovecs`. False when they do not fit. */
@@ -161,6 +169,12 @@ export class Chain {
   /** Adds `length` bytes of the device-writable stream to `iovecs`. False when they do not fit. */
   writableIovecs(iovecs: Iovecs, at: number, length: number): boolean {
     return this.#pushSpans(iovecs, at, length, this.readableCount, this.count);
+  }
+
+  #view(i: number, first: number, count: number): Uint8Array<ArrayBuffer> {
+    if (!(i >= 0 && i < count)) throw new RangeError(`Cannot view span ${i} of ${count}`);
+    const offset = this.offsets[first + i]!;
+    return this.windows[first + i]!.u8.subarray(offset, offset + this.lengths[first + i]!);
   }
 
   #locate(at: number, first: number, last: number): number {
@@ -244,42 +258,38 @@ export class Chain {
   }
 }
 
-/** A chain that its device keeps until `complete`. Made once per descriptor and reused. */
+/**
+ * A chain that its device keeps until `complete`. It is empty afterwards, and also once its queue has
+ * stopped without it: the memory may be another guest's by then.
+ */
 export class HeldChain extends Chain {
-  /** Takes over the buffers of `chain`. For virtqueues. */
-  take(chain: Chain): this {
+  #live = true;
+
+  constructor(owner: ChainOwner, chain: Chain) {
+    super(owner);
     this.copyFrom(chain);
-    return this;
   }
 
   override hold(): HeldChain {
     return this;
   }
 
-  /** False once the queue has stopped without this chain: its memory must not be touched any more. */
+  /** False when it is completed or its queue has stopped. */
   get live(): boolean {
-    return !this.owner.closed;
+    return this.#live;
   }
 
-  override write(from: Uint8Array, at = 0): number {
-    return this.live ? super.write(from, at) : 0;
-  }
-
-  override read(into: Uint8Array, at = 0): number {
-    return this.live ? super.read(into, at) : 0;
-  }
-
-  override writeU8(at: number, value: number): void {
-    if (this.live) super.writeU8(at, value);
-  }
-
-  override writeLastU8(value: number): void {
-    if (this.live) super.writeLastU8(value);
-  }
-
-  /** Returns the chain to the driver with `written` bytes in it. */
+  /** Returns the chain to the driver with `written` bytes in it. Does nothing the second time. */
   complete(written: number): void {
-    if (this.live) this.owner.complete(this.head, written);
+    if (!this.#live) return;
+    this.release();
+    this.owner.completeHeld(this, written);
+  }
+
+  /** Takes the buffers away. For virtqueues. */
+  release(): void {
+    this.#live = false;
+    this.begin(this.head);
   }
 }
 

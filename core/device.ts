@@ -21,7 +21,10 @@ export interface Virtqueue {
   readonly chain: Chain;
   /** Chains taken and not completed yet. */
   readonly inFlight: number;
-  /** Loads the next available chain. False when there is none. For device-initiated traffic. */
+  /**
+   * Loads the next available chain. False when there is none or the queue is stopping. For
+   * device-initiated traffic; ask for a kick with `resume` when it came too early.
+   */
   next(): boolean;
   /** Makes the chain that `next` loaded available again. */
   putBack(): void;
@@ -50,10 +53,15 @@ export interface Device {
   stopping?(queue: Virtqueue): void;
   /** Last-moment changes to a copy of the config space that is about to be read. */
   readConfig?(config: Uint8Array): void;
-  /** The driver wrote `data` at offset `at`. Throw `ProtocolError` to refuse it. */
-  writeConfig?(at: number, data: Uint8Array): void;
-  /** Back to the state after `open`; what the device stores stays. */
+  /**
+   * The driver wrote `data` at offset `at`. Throw `ProtocolError` to refuse it. The driver waits for
+   * a promise. What this changes in the config space is not announced to the driver.
+   */
+  writeConfig?(at: number, data: Uint8Array): void | Promise<void>;
+  /** The driver resets the device: back to the state after `open`; what it stores stays. */
   reset?(): void;
+  /** The front-end is gone. The next one may serve another guest. */
+  disconnected?(): void;
   /** The operator sent SIGHUP: look again at files and settings. */
   reload?(): void;
   [Symbol.dispose]?(): void;

@@ -39,6 +39,10 @@ export class Loop implements Disposable {
   /** Tokens given back in this round: events of theirs may still be in the batch. */
   readonly #retiredTokens: number[] = [];
   readonly #timers: Timer[] = [];
+  /** When the first timer is due, at the earliest. Infinity without timers. */
+  #nextDue = Number.POSITIVE_INFINITY;
+  /** The time at the end of the last round. */
+  #now = performance.now();
   readonly #waker: Fd;
   #deferred: (() => void)[] = [];
   #spare: (() => void)[] = [];
@@ -111,10 +115,11 @@ export class Loop implements Disposable {
     while (!this.#stopped) {
       const count = this.#round(this.#timeout(idle ? IDLE_YIELD : SETTLE_YIELD));
       idle = count === 0;
-      const passed = performance.now() - lastYield;
+      const passed = this.#now - lastYield;
       if (count < 0 || passed >= (idle ? SETTLE_YIELD : BUSY_YIELD)) {
         await new Promise((resolve) => setTimeout(resolve, 1));
-        lastYield = performance.now();
+        this.#now = performance.now();
+        lastYield = this.#now;
       }
     }
   }
@@ -158,6 +163,7 @@ export class Loop implements Disposable {
 
   #addTimer(timer: Timer): Disposable {
     this.#timers.push(timer);
+    this.#nextDue = Math.min(this.#nextDue, timer.due);
     if (this.#pump !== null && !this.#inRound) signal(this.#waker.number);
     return {
       [Symbol.dispose]: () => {
@@ -170,12 +176,7 @@ export class Loop implements Disposable {
   /** Milliseconds the next wait may take. */
   #timeout(limit: number): number {
     if (this.#deferred.length > 0) return 0;
-    let timeout = limit;
-    if (this.#timers.length > 0) {
-      const now = performance.now();
-      for (const { due } of this.#timers) timeout = Math.min(timeout, Math.ceil(due - now));
-    }
-    return Math.max(timeout, 0);
+    return Math.max(0, Math.min(limit, Math.ceil(this.#nextDue - this.#now)));
   }
 
   /** One wait and all that follows from it. Returns the events' number, negative after a signal. */
@@ -186,7 +187,8 @@ export class Loop implements Disposable {
       this.#watchers[this.#poller.token(i)]?.callback(this.#poller.events(i));
     }
     this.#runDeferred();
-    if (this.#timers.length > 0) this.#runTimers();
+    this.#now = performance.now();
+    if (this.#now >= this.#nextDue) this.#runTimers();
     if (this.#retiredTokens.length > 0) this.#freeTokens.push(...this.#retiredTokens.splice(0));
     this.#inRound = false;
     return count;
@@ -214,7 +216,7 @@ export class Loop implements Disposable {
   }
 
   #runTimers(): void {
-    const now = performance.now();
+    const now = this.#now;
     const due = this.#timers.filter((timer) => timer.due <= now).sort((a, b) => a.due - b.due);
     for (const timer of due) {
       if (!this.#timers.includes(timer)) continue;
@@ -222,5 +224,6 @@ export class Loop implements Disposable {
       else this.#timers.splice(this.#timers.indexOf(timer), 1);
       timer.task();
     }
+    this.#nextDue = Math.min(...this.#timers.map((timer) => timer.due));
   }
 }

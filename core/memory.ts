@@ -21,6 +21,9 @@ import { ProtocolError } from "./errors.ts";
  */
 const MAX_GUEST_MEMORY = 2 ** 44;
 
+/** Files with blocks of this size or more are made of huge pages, which map at their boundaries. */
+const HUGE_PAGE = 2 ** 21;
+
 /** A region as the front-end describes it. All in bytes. */
 export interface RegionSpec {
   readonly guestAddress: number;
@@ -77,20 +80,21 @@ export class MemoryRegion implements Disposable {
    * `fd`. Throws `ProtocolError` when the file is too small, `SystemError` when it cannot be mapped.
    */
   constructor(spec: RegionSpec, fd: Fd) {
-    const status = fd.stat();
-    const regular = (status.mode & S_IFMT) === S_IFREG;
-    if (regular && spec.mmapOffset + spec.size > status.size) {
+    // Sealed first: whatever is measured afterwards stays. Only memfds can be sealed.
+    libc.fcntl(fd.number, F_ADD_SEALS, F_SEAL_SHRINK);
+    const { mode, size, blockSize } = fd.stat();
+    if ((mode & S_IFMT) !== S_IFREG) {
+      throw new ProtocolError("Cannot map a memory region: its descriptor is no file of memory");
+    }
+    if (spec.mmapOffset + spec.size > size) {
       throw new ProtocolError(
-        `Cannot map ${spec.size} bytes at offset ${spec.mmapOffset}: the file has ${status.size}`,
+        `Cannot map ${spec.size} bytes at offset ${spec.mmapOffset}: the file has ${size}`,
       );
     }
-    // Touching a page beyond a truncated file would end the process. Sealing succeeds on memfds.
-    if (regular) libc.fcntl(fd.number, F_ADD_SEALS, F_SEAL_SHRINK);
-    // Files on huge pages are mapped from a huge page boundary only.
-    const alignment = regular ? Math.max(PAGE_SIZE, status.blockSize) : PAGE_SIZE;
+    const alignment = blockSize >= HUGE_PAGE ? blockSize : PAGE_SIZE;
     const skip = spec.mmapOffset % alignment;
     this.spec = spec;
-    this.#mapping = new Mapping(fd, spec.size + skip, spec.mmapOffset - skip);
+    this.#mapping = new Mapping(fd, spec.size + skip, spec.mmapOffset - skip, alignment);
     this.host = this.#mapping.address + skip;
     this.windows = this.#makeWindows(spec.guestAddress - skip);
   }
@@ -108,6 +112,11 @@ export class MemoryRegion implements Disposable {
 
   [Symbol.dispose](): void {
     this.#mapping[Symbol.dispose]();
+  }
+
+  /** Like dispose, for memory that a device may still write to. */
+  abandon(): void {
+    this.#mapping.abandon();
   }
 }
 
@@ -130,6 +139,8 @@ export class GuestMemory implements Disposable {
   /** All windows, ascending; they do not overlap. */
   #windows: MemoryWindow[] = [];
   #last: MemoryWindow = nowhere;
+  /** A device was given up while it held buffers in this memory. */
+  #haunted = false;
 
   get regions(): readonly MemoryRegion[] {
     return this.#regions;
@@ -189,7 +200,7 @@ export class GuestMemory implements Disposable {
     }
     const old = this.#regions;
     this.#install(regions);
-    for (const region of old) region[Symbol.dispose]();
+    for (const region of old) this.#release(region);
   }
 
   /** Adds a region. Throws `ProtocolError` when it overlaps one or there are `limit` already. */
@@ -215,13 +226,23 @@ export class GuestMemory implements Disposable {
   /** Removes a region. Nothing may use its memory any more. */
   remove(region: MemoryRegion): void {
     this.#install(this.#regions.filter((other) => other !== region));
-    region[Symbol.dispose]();
+    this.#release(region);
+  }
+
+  /** Says that a device may go on writing to this memory, which is then never used for another. */
+  haunt(): void {
+    this.#haunted = true;
   }
 
   [Symbol.dispose](): void {
     const old = this.#regions;
     this.#install([]);
-    for (const region of old) region[Symbol.dispose]();
+    for (const region of old) this.#release(region);
+  }
+
+  #release(region: MemoryRegion): void {
+    if (this.#haunted) region.abandon();
+    else region[Symbol.dispose]();
   }
 
   #install(regions: readonly MemoryRegion[]): void {

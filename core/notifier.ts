@@ -1,29 +1,17 @@
-import {
-  bytes,
-  type Fd,
-  libc,
-  O_ACCMODE,
-  O_NONBLOCK,
-  O_RDONLY,
-  POLLFD,
-  POLLOUT,
-  signal,
-} from "../ffi/mod.ts";
+import { bytes, type Fd, libc, O_ACCMODE, O_RDONLY, POLLFD, POLLOUT, signal } from "../ffi/mod.ts";
 import { ProtocolError } from "./errors.ts";
 import { refuseFiles } from "./kick.ts";
 
 /**
- * Notifies the front-end through the descriptor of SET_VRING_CALL or SET_VRING_ERR, without ever
- * blocking.
+ * Notifies the front-end through the descriptor of SET_VRING_CALL or SET_VRING_ERR, without blocking.
  *
- * The front-end reads that descriptor and may rely on it being a blocking one, so its flags stay as
- * they are: before each write to a blocking one, poll(2) tells whether it would block. One that
- * would is signalled already.
+ * The front-end shares that descriptor: it may rely on it being a blocking one, and change its flags
+ * at any time. So they stay as they are, and poll(2) tells before each write whether it would block;
+ * one that would is signalled already.
  */
 export class Notifier {
   readonly #role: string;
   #fd: Fd | null = null;
-  #blocking = false;
   readonly #request = bytes(POLLFD.size);
   readonly #view = new DataView(this.#request.buffer);
 
@@ -36,13 +24,11 @@ export class Notifier {
   replace(fd: Fd | null): void {
     if (fd !== null) {
       refuseFiles(fd, this.#role);
-      const flags = fd.statusFlags();
-      if ((flags & O_ACCMODE) === O_RDONLY) {
+      if ((fd.statusFlags() & O_ACCMODE) === O_RDONLY) {
         throw new ProtocolError(
           `Cannot use the ${this.#role} descriptor: it is open for reading only`,
         );
       }
-      this.#blocking = (flags & O_NONBLOCK) === 0;
       this.#view.setInt32(POLLFD.fd, fd.number, true);
       this.#view.setInt16(POLLFD.events, POLLOUT, true);
     }
@@ -52,10 +38,7 @@ export class Notifier {
 
   send(): void {
     if (this.#fd === null) return;
-    if (this.#blocking) {
-      libc.poll(this.#request, 1, 0);
-      if ((this.#view.getInt16(POLLFD.revents, true) & POLLOUT) === 0) return;
-    }
-    signal(this.#fd.number);
+    libc.poll(this.#request, 1, 0);
+    if ((this.#view.getInt16(POLLFD.revents, true) & POLLOUT) !== 0) signal(this.#fd.number);
   }
 }

@@ -72,33 +72,43 @@ export class Session {
    * may only be taken away in between. What `change` throws is given to `done`.
    */
   whileQuiet(change: () => void, done: (error?: unknown) => void): void {
-    let left = this.vrings.length;
-    const ready = (): void => {
-      if (--left > 0) return;
-      let failure: unknown;
-      try {
-        change();
-      } catch (error) {
-        failure = error;
-      }
-      for (const vring of this.vrings) vring.unsuspend();
-      done(failure);
-    };
-    for (const vring of this.vrings) vring.suspend(ready);
+    this.#eachRing(
+      (vring, ready) => vring.suspend(ready),
+      () => {
+        let failure: unknown;
+        try {
+          change();
+        } catch (error) {
+          failure = error;
+        }
+        for (const vring of this.vrings) vring.unsuspend();
+        done(failure);
+      },
+    );
   }
 
   /** Stops every vring, then calls `done`. */
   stopRings(done: () => void): void {
-    let left = this.vrings.length;
-    for (const vring of this.vrings) {
-      vring.stop(() => {
-        if (--left === 0) done();
-      });
-    }
+    this.#eachRing((vring, ready) => vring.stop(() => ready()), done);
+  }
+
+  /** Disables every vring, then calls `done`. */
+  disableRings(done: () => void): void {
+    this.#eachRing((vring, ready) => vring.disable(ready), done);
+  }
+
+  /** Calls `done` when `action` has called back for every vring. */
+  #eachRing(action: (vring: Vring, ready: () => void) => void, done: () => void): void {
+    let left = this.vrings.length + 1;
+    const ready = (): void => {
+      if (--left === 0) done();
+    };
+    for (const vring of this.vrings) action(vring, ready);
+    ready();
   }
 
   /** Answers the message whose handler returned `WAIT`, with an error or what it would return. */
-  answer(message: Message, outcome: Uint8Array | undefined, error?: unknown): void {
+  answer(message: Message, outcome?: Uint8Array, error?: unknown): void {
     if (this.#waiting !== message) return;
     this.#waiting = null;
     try {
@@ -175,7 +185,7 @@ export class Session {
     if (fatal || own || !this.#wantsAck(message)) {
       throw error instanceof ProtocolError ? error : new ProtocolError(`${message.name}: ${text}`);
     }
-    this.backend.log.warn(`Refused ${message.name}: ${text}`);
+    this.backend.log.warn(`Refused ${message.name}`, { reason: text });
     this.#connection.reply(message.code, refused);
   }
 
@@ -184,7 +194,7 @@ export class Session {
     this.#ended = true;
     const { log } = this.backend;
     if (reason === null) log.info("The front-end disconnected");
-    else log.error(`The connection ends: ${reason.message}`);
+    else log.error("The connection ends", { reason: reason.message });
     this.#connection.close();
     this.#waiting?.release();
     this.#waiting = null;

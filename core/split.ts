@@ -61,6 +61,8 @@ export interface SplitQueueOptions {
   readonly eventIdx: boolean;
   /** Signals the driver. */
   readonly call: () => void;
+  /** Learns of a broken driver outside a drain; without it `next` always throws. */
+  readonly broken?: (error: GuestError) => void;
   /** Publishes soon; called for completions outside a drain. */
   readonly requestPublish: () => void;
   /** Drains soon. */
@@ -72,9 +74,12 @@ export class SplitQueue implements Virtqueue, ChainOwner {
   readonly name: string;
   readonly size: number;
   readonly chain: Chain;
+  /** Set for good by `close`. */
   closed = false;
+  /** No chain may be taken: memory is about to change. */
+  paused = false;
   inFlight = 0;
-  /** True while the ring's owner drains it and publishes by itself. */
+  /** True while the ring's owner drains it, publishes, and catches what `next` throws. */
   draining = false;
 
   readonly #memory: GuestMemory;
@@ -88,11 +93,12 @@ export class SplitQueue implements Virtqueue, ChainOwner {
   readonly #indirect: boolean;
   readonly #eventIdx: boolean;
   readonly #call: () => void;
+  readonly #broken: ((error: GuestError) => void) | undefined;
   readonly #requestPublish: () => void;
   readonly #requestDrain: () => void;
   /** 1 for each head taken and not completed. */
   readonly #taken: Uint8Array<ArrayBuffer>;
-  readonly #held: (HeldChain | undefined)[] = [];
+  readonly #held = new Set<HeldChain>();
   /** A copy of an indirect table that crosses memory windows. */
   #tableCopy: DataView<ArrayBuffer> | null = null;
 
@@ -122,6 +128,7 @@ export class SplitQueue implements Virtqueue, ChainOwner {
     this.#indirect = options.indirect;
     this.#eventIdx = options.eventIdx;
     this.#call = options.call;
+    this.#broken = options.broken;
     this.#requestPublish = options.requestPublish;
     this.#requestDrain = options.requestDrain;
     this.#taken = new Uint8Array(size);
@@ -138,6 +145,18 @@ export class SplitQueue implements Virtqueue, ChainOwner {
   }
 
   next(): boolean {
+    if (this.paused || this.closed) return false;
+    if (this.draining || this.#broken === undefined) return this.#load();
+    try {
+      return this.#load();
+    } catch (error) {
+      if (!(error instanceof GuestError)) throw error;
+      this.#broken(error);
+      return false;
+    }
+  }
+
+  #load(): boolean {
     const at = this.#nextAvailable;
     if (at === this.#seenAvailable && !this.#refresh(at)) return false;
     const head = this.#available[RING + (at & this.#mask)]!;
@@ -151,7 +170,7 @@ export class SplitQueue implements Virtqueue, ChainOwner {
     const chain = this.chain;
     chain.begin(head);
     this.#walk(this.#descriptors, 0, this.size, head, true);
-    if (chain.readableBytes + chain.writableBytes > MAX_CHAIN_BYTES) throw tooLong(head);
+    if (chain.readableBytes + chain.writableBytes >= MAX_CHAIN_BYTES) throw tooLong(head);
     this.#nextAvailable = (at + 1) & 0xffff;
     this.#taken[head] = 1;
     this.inFlight++;
@@ -159,15 +178,21 @@ export class SplitQueue implements Virtqueue, ChainOwner {
   }
 
   putBack(): void {
+    if (this.closed) return;
     this.#taken[this.chain.head] = 0;
     this.inFlight--;
     this.#nextAvailable = (this.#nextAvailable - 1) & 0xffff;
   }
 
   hold(): HeldChain {
-    const { head } = this.chain;
-    this.#held[head] ??= new HeldChain(this);
-    return this.#held[head].take(this.chain);
+    const held = new HeldChain(this, this.chain);
+    this.#held.add(held);
+    return held;
+  }
+
+  completeHeld(held: HeldChain, written: number): void {
+    this.#held.delete(held);
+    this.complete(held.head, written);
   }
 
   /** Throws when `head` is not in flight: completing twice would hand the driver a foreign buffer. */
@@ -217,9 +242,11 @@ export class SplitQueue implements Virtqueue, ChainOwner {
     return Atomics.load(this.#available, INDEX) !== at;
   }
 
-  /** Ends the use of the ring. Completions and held chains that come later change nothing. */
+  /** Ends the use of the ring. Completions that come later change nothing; held chains are empty. */
   close(): void {
     this.closed = true;
+    for (const held of this.#held) held.release();
+    this.#held.clear();
   }
 
   /** Looks for new chains; false when there are none. */

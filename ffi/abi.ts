@@ -55,6 +55,8 @@ export const MAP_FIXED = 0x10;
 export const MAP_ANONYMOUS = 0x20;
 export const MAP_NORESERVE = 0x4000;
 export const MAP_FAILED = Number(0xffffffffffffffffn);
+export const MREMAP_MAYMOVE = 1;
+export const MREMAP_FIXED = 2;
 export const MADV_DONTDUMP = 16;
 
 export const EFD_CLOEXEC = 0o2000000;
@@ -68,6 +70,7 @@ export const EPOLLOUT = 0x4;
 export const EPOLLERR = 0x8;
 export const EPOLLHUP = 0x10;
 export const EPOLLRDHUP = 0x2000;
+export const EPOLLET = 0x80000000;
 export const POLLOUT = 0x4;
 
 export const FALLOC_FL_KEEP_SIZE = 1;

@@ -1,10 +1,10 @@
 /**
  * Shared memory as ArrayBuffers.
  *
- * Nothing mapped here is unmapped while JavaScript may hold a view of it: touching it would end the
- * process. A released mapping is replaced by anonymous zero pages at the same address, and its range,
- * views included, serves the next mapping of that length. So repeated memory tables leave the number
- * of maps and the size of the address space as they were.
+ * JavaScript may hold a view of whatever was mapped here, and touching unmapped memory would end the
+ * process. So files come and go at ranges of ours that stay: a released range holds anonymous zero
+ * pages and serves, views included, the next mapping of its size. Ranges come in a few sizes per
+ * power of two, so that memory tables of any kind leave the address space as it was.
  */
 import {
   MADV_DONTDUMP,
@@ -14,6 +14,8 @@ import {
   MAP_NORESERVE,
   MAP_PRIVATE,
   MAP_SHARED,
+  MREMAP_FIXED,
+  MREMAP_MAYMOVE,
   PROT_READ,
   PROT_WRITE,
 } from "./abi.ts";
@@ -25,39 +27,25 @@ export const PAGE_SIZE = 4096;
 /** The largest view: int32 offsets stay exact, and Bun slows down from 2 GiB and stops at 4 GiB. */
 export const WINDOW_SIZE = 2 ** 30;
 
-/** Refuses to land on a mapping that somebody else made meanwhile. */
-const MAP_FIXED_NOREPLACE = 0x100000;
+/** Range sizes per power of two: at most an eighth of a range lies idle. */
+const SIZES_PER_OCTAVE = 8;
 
-/**
- * Released ranges kept for reuse, and their bytes. Beyond that the oldest, whose views are long gone,
- * are unmapped: a front-end must not fill the address space with regions it has taken back.
- */
-const RETIRED_LIMIT = 64;
-const RETIRED_BYTES = 2 ** 40;
+/** Address space that released ranges may keep. Beyond it the oldest ones are given back. */
+const RETIRED_LIMIT = 2 ** 40;
 
-/**
- * At most `WINDOW_SIZE` bytes of a mapping. The views are made when they are first looked at: each
- * one of a GiB costs Deno milliseconds.
- */
+/** A view of at most `WINDOW_SIZE` bytes of a mapping. */
 export class Window {
   readonly address: number;
   readonly length: number;
-  #u8: Uint8Array<ArrayBuffer> | null = null;
-  #data: DataView<ArrayBuffer> | null = null;
+  readonly u8: Uint8Array<ArrayBuffer>;
+  readonly data: DataView<ArrayBuffer>;
 
   constructor(address: number, length: number) {
+    const buffer = runtime.view(address, length);
     this.address = address;
     this.length = length;
-  }
-
-  get u8(): Uint8Array<ArrayBuffer> {
-    this.#u8 ??= new Uint8Array(runtime.view(this.address, this.length));
-    return this.#u8;
-  }
-
-  get data(): DataView<ArrayBuffer> {
-    this.#data ??= new DataView(this.u8.buffer);
-    return this.#data;
+    this.u8 = new Uint8Array(buffer);
+    this.data = new DataView(buffer);
   }
 }
 
@@ -68,20 +56,14 @@ interface Range {
 }
 
 const retired: Range[] = [];
+let retiredBytes = 0;
 
-function map(
-  address: number,
-  length: number,
-  protection: number,
-  flags: number,
-  fd: number,
-  at: number,
-) {
-  return libc.mmap(address, length, protection, flags, fd, at);
-}
+const roundUp = (value: number, unit: number) => Math.ceil(value / unit) * unit;
 
-function roundUp(length: number): number {
-  return Math.ceil(length / PAGE_SIZE) * PAGE_SIZE;
+/** The size of the range that serves a mapping of `length` bytes. */
+function rangeSize(length: number, alignment: number): number {
+  const octave = 2 ** Math.floor(Math.log2(length));
+  return roundUp(length, Math.max(alignment, octave / SIZES_PER_OCTAVE));
 }
 
 function makeWindows(address: number, length: number): Window[] {
@@ -92,70 +74,113 @@ function makeWindows(address: number, length: number): Window[] {
   return windows;
 }
 
-/** Puts harmless zero pages over a range. Returns false when the range is not ours any more. */
-function blank(range: Range, placement: number): boolean {
-  const flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | placement;
-  const got = map(range.address, range.length, PROT_READ | PROT_WRITE, flags, -1, 0);
-  if (got === range.address) return true;
-  if (got !== MAP_FAILED) libc.munmap(got, range.length);
-  return false;
+/** Maps zero pages that take no memory until they are written to; at `address` unless that is 0. */
+function mapBlank(address: number, length: number): number {
+  const flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | (address === 0 ? 0 : MAP_FIXED);
+  const got = libc.mmap(address, length, PROT_READ | PROT_WRITE, flags, -1, 0);
+  // Where memory is accounted strictly, pages that can only be read are still free of charge.
+  return got === MAP_FAILED ? libc.mmap(address, length, PROT_READ, flags, -1, 0) : got;
 }
 
-function mapOverRetired(length: number, protection: number, fd: number, offset: number) {
+function takeRetired(length: number): Range | null {
   const index = retired.findIndex((range) => range.length === length);
   if (index < 0) return null;
-  const [range] = retired.splice(index, 1);
-  const flags = MAP_SHARED | MAP_FIXED;
-  if (map(range!.address, length, protection, flags, fd, offset) !== MAP_FAILED) return range!;
-  // The failed call may have left a hole.
-  if (blank(range!, MAP_FIXED_NOREPLACE) || blank(range!, MAP_FIXED)) retired.push(range!);
-  return null;
+  retiredBytes -= length;
+  return retired.splice(index, 1)[0]!;
 }
 
-/**
- * `length` bytes of a file, shared. The mapping covers whole pages; `windows` view all of them.
- * Throws `SystemError` from mmap.
- */
+function retire(range: Range): void {
+  retired.push(range);
+  retiredBytes += range.length;
+  while (retiredBytes > RETIRED_LIMIT) {
+    const oldest = retired.shift()!;
+    retiredBytes -= oldest.length;
+    libc.munmap(oldest.address, oldest.length);
+  }
+}
+
+function newRange(length: number): Range {
+  const address = mapBlank(0, length);
+  if (address === MAP_FAILED) throw new SystemError("mmap", errno());
+  return wrap(address, length);
+}
+
+/** Makes a range of what is mapped at `address`, or unmaps it again. */
+function wrap(address: number, length: number): Range {
+  try {
+    return { address, length, windows: makeWindows(address, length) };
+  } catch (error) {
+    libc.munmap(address, length);
+    throw error;
+  }
+}
+
+/** `length` bytes of a file, shared, in whole pages. `windows` view at least those. */
 export class Mapping implements Disposable {
   readonly address: number;
   readonly length: number;
   readonly windows: readonly Window[];
   #range: Range | null;
 
-  constructor(fd: Fd, length: number, offset = 0, protection = PROT_READ | PROT_WRITE) {
+  /**
+   * `offset` and the mapping's end are rounded to `alignment`, the file's block size where that is a
+   * huge page. Throws `SystemError` from mmap.
+   */
+  constructor(fd: Fd, length: number, offset = 0, alignment = PAGE_SIZE) {
     if (!(length > 0) || !Number.isSafeInteger(length) || !Number.isSafeInteger(offset)) {
       throw new RangeError(`Cannot map ${length} bytes at offset ${offset}`);
     }
-    const size = roundUp(length);
-    const range =
-      mapOverRetired(size, protection, fd.number, offset) ??
-      Mapping.#mapFresh(size, protection, fd.number, offset);
+    this.length = roundUp(length, alignment);
+    const range = Mapping.#map(fd, this.length, offset, alignment);
     this.#range = range;
     this.address = range.address;
-    this.length = size;
     this.windows = range.windows;
     // Guest memory in a core dump helps nobody and may hold secrets.
-    libc.madvise(this.address, size, MADV_DONTDUMP);
+    libc.madvise(range.address, this.length, MADV_DONTDUMP);
   }
 
-  static #mapFresh(size: number, protection: number, fd: number, offset: number): Range {
-    const address = map(0, size, protection, MAP_SHARED, fd, offset);
+  /**
+   * Maps the file where the kernel likes first: a file that cannot be mapped must not leave a hole
+   * in a range of ours, which another thread of the runtime could fill. Moving it cannot fail so.
+   */
+  static #map(fd: Fd, length: number, offset: number, alignment: number): Range {
+    const protection = PROT_READ | PROT_WRITE;
+    const address = libc.mmap(0, length, protection, MAP_SHARED, fd.number, offset);
     if (address === MAP_FAILED) throw new SystemError("mmap", errno());
-    return { address, length: size, windows: makeWindows(address, size) };
+    // Huge pages can only move between aligned addresses: they keep the place they got.
+    if (alignment !== PAGE_SIZE) return wrap(address, length);
+    let range: Range;
+    try {
+      const size = rangeSize(length, alignment);
+      range = takeRetired(size) ?? newRange(size);
+    } catch (error) {
+      libc.munmap(address, length);
+      throw error;
+    }
+    const flags = MREMAP_MAYMOVE | MREMAP_FIXED;
+    const moved = libc.mremap(address, length, length, flags, range.address);
+    // The range, which may have a hole now, is given up; the mapping stays where it is.
+    return moved === range.address ? range : wrap(address, length);
   }
 
   /** Releases the file. Views that are still around read zeros from now on. */
   [Symbol.dispose](): void {
+    const range = this.#release();
+    if (range !== null) retire(range);
+  }
+
+  /**
+   * Releases the file for good: nothing else will ever be mapped there. For memory that somebody may
+   * still write to.
+   */
+  abandon(): void {
+    this.#release();
+  }
+
+  #release(): Range | null {
     const range = this.#range;
-    if (range === null) return;
+    if (range === null) return null;
     this.#range = null;
-    if (!blank(range, MAP_FIXED)) return;
-    retired.push(range);
-    let bytes = retired.reduce((sum, { length }) => sum + length, 0);
-    while (retired.length > RETIRED_LIMIT || (bytes > RETIRED_BYTES && retired.length > 1)) {
-      const oldest = retired.shift()!;
-      bytes -= oldest.length;
-      libc.munmap(oldest.address, oldest.length);
-    }
+    return mapBlank(range.address, range.length) === range.address ? range : null;
   }
 }

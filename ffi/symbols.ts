@@ -91,6 +91,8 @@ export const symbols = {
 
   // void *mmap(void *address, size_t length, int protection, int flags, int fd, off_t offset)
   mmap: fn(["usize", "usize", "i32", "i32", "i32", "i64"], "usize"),
+  // void *mremap(void *old, size_t old_length, size_t new_length, int flags, void *new)
+  mremap: fn(["usize", "usize", "usize", "i32", "usize"], "usize"),
   // int munmap(void *address, size_t length)
   munmap: fn(["usize", "usize"], "i32"),
   // int madvise(void *address, size_t length, int advice)

@@ -3,7 +3,7 @@ import type { Message } from "../connection.ts";
 import { ProtocolError } from "../errors.ts";
 import { ConfigHeader, MAX_CONFIG_SIZE } from "../payloads.ts";
 import { ConfigFlag } from "../protocol.ts";
-import type { Handler } from "./handler.ts";
+import { type Handler, WAIT } from "./handler.ts";
 
 /** The offset and size of a config message, or null when they do not fit together. */
 function readRange({ payload }: Message): { offset: number; size: number; flags: number } | null {
@@ -35,11 +35,13 @@ export const configHandlers = {
     if (flags !== ConfigFlag.WRITABLE && flags !== ConfigFlag.MIGRATION) {
       throw new ProtocolError(`SET_CONFIG has unknown flags ${flags}`);
     }
-    session.backend.writeConfig(
-      offset,
-      message.payload.subarray(ConfigHeader.size),
-      flags === ConfigFlag.MIGRATION,
+    const data = message.payload.subarray(ConfigHeader.size);
+    const written = session.backend.writeConfig(offset, data, flags === ConfigFlag.MIGRATION);
+    if (written === undefined) return undefined;
+    written.then(
+      () => session.answer(message),
+      (error) => session.answer(message, undefined, error),
     );
-    return undefined;
+    return WAIT;
   },
 } satisfies Record<string, Handler>;

@@ -3,7 +3,7 @@ import { ProtocolError } from "../errors.ts";
 import { describeBits, has, RingFeature, VhostFeature } from "../features.ts";
 import { ProtocolFeature } from "../protocol.ts";
 import { RequestChannel } from "../request-channel.ts";
-import { type Handler, readU64, u64 } from "./handler.ts";
+import { type Handler, readU64, u64, WAIT } from "./handler.ts";
 
 function refuseUnoffered(
   wanted: bigint,
@@ -39,21 +39,31 @@ export const negotiationHandlers = {
     session.features = wanted;
     // Without protocol features there is no SET_VRING_ENABLE: rings work as soon as they start.
     if (!has(wanted, VhostFeature.PROTOCOL_FEATURES)) {
-      for (const vring of session.vrings) if (!vring.enabled) vring.enable(true);
+      for (const vring of session.vrings) vring.enable();
     }
     backend.log.debug("Features accepted", {
       features: describeBits(wanted, backend.featureNames, RingFeature, VhostFeature),
     });
-    backend.device.negotiated?.(wanted);
+    backend.tellDevice((device) => device.negotiated?.(wanted));
     return undefined;
   },
 
-  SET_OWNER: () => undefined,
+  /**
+   * A driver begins anew: rings and memory of an earlier one are gone. QEMU hands the connection of
+   * an unplugged device to the one that is plugged in next.
+   */
+  SET_OWNER(session, message) {
+    session.stopRings(() => {
+      session.memory[Symbol.dispose]();
+      session.answer(message);
+    });
+    return WAIT;
+  },
 
   /** Deprecated: front-ends that still send it expect the rings to stop and nothing else. */
-  RESET_OWNER(session) {
-    for (const vring of session.vrings) vring.enable(false);
-    return undefined;
+  RESET_OWNER(session, message) {
+    session.disableRings(() => session.answer(message));
+    return WAIT;
   },
 
   GET_PROTOCOL_FEATURES: ({ backend }) => u64(backend.offeredProtocol),

@@ -3,12 +3,14 @@ import { type Handler, readU64, u64, WAIT } from "./handler.ts";
 
 export const statusHandlers = {
   RESET_DEVICE(session, message) {
-    session.stopRings(() => {
-      for (const vring of session.vrings) vring.enable(false);
-      session.status = 0;
-      session.backend.device.reset?.();
-      session.answer(message, undefined);
-    });
+    const { backend } = session;
+    session.stopRings(() =>
+      session.disableRings(() => {
+        session.status = 0;
+        backend.tellDevice((device) => device.reset?.());
+        session.answer(message);
+      }),
+    );
     return WAIT;
   },
 
@@ -19,7 +21,7 @@ export const statusHandlers = {
   SET_STATUS(session, message) {
     session.status = Number(readU64(message) & 0xffn);
     if (session.status !== 0) return undefined;
-    session.stopRings(() => session.answer(message, undefined));
+    session.stopRings(() => session.answer(message));
     return WAIT;
   },
 

@@ -73,7 +73,11 @@ export const vringHandlers = {
   SET_VRING_ENABLE(session, message) {
     const { vring, num } = readState(session, message);
     if (num > 1) throw new ProtocolError(`Cannot set a vring's enable flag to ${num}`);
-    vring.enable(num === 1);
-    return undefined;
+    if (num === 1) {
+      vring.enable();
+      return undefined;
+    }
+    vring.disable(() => session.answer(message));
+    return WAIT;
   },
 } satisfies Record<string, Handler>;

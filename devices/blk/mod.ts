@@ -13,6 +13,8 @@ export type { Store, StoreResult, Transfer } from "./store.ts";
 /** How often a growing file is looked at, in milliseconds. */
 const MEASURE_INTERVAL = 1000;
 
+/** Queues a front-end may use. QEMU wants one for each processor, whatever the config space says. */
+const MAX_QUEUES = 128;
 /** Buffers per request, so that one fits a ring of 128 with its header and status. */
 const SEG_MAX = 126;
 const MAX_DISCARD_SEGMENTS = 32;
@@ -29,7 +31,7 @@ export const blkOptions = {
     default: 8,
     minimum: 1,
     maximum: 256,
-    description: "Virtqueues offered to the driver",
+    description: "Virtqueues the config space suggests to the driver",
   }),
   serial: Type.String({
     default: "ringside",
@@ -76,7 +78,7 @@ export function blkDevice<O extends TObject>(declared: BlkDevice<O>): AnyDevice 
     features: BlkFeature,
     config: BlkConfig,
     queues: (options) =>
-      Array.from({ length: (options as BlkOptions).numQueues }, (_, i) => ({
+      Array.from({ length: Math.max(MAX_QUEUES, (options as BlkOptions).numQueues) }, (_, i) => ({
         name: `request ${i}`,
       })),
     async: declared.async ?? false,
@@ -179,11 +181,17 @@ function makeDevice(
   const timer = store.measure === undefined ? null : host.every(MEASURE_INTERVAL, measure);
   let wce = cache === "writeback";
   let flushes = true;
-  const apply = (on: boolean): void => {
+  const setWriteCache = (on: boolean): void => {
     wce = on;
     // A driver that does not know of flushes must not depend on them (virtio 1.3, 5.2.5.2).
     handler.writeCache = wce && flushes;
     host.updateConfig({ wce: wce ? 1 : 0 });
+  };
+  /** Whoever switches the cache off wants what it holds to be durable by then. */
+  const flushed = (error: number): void => {
+    if (error >= 0) return;
+    setWriteCache(true);
+    throw new ProtocolError(`Cannot switch the write cache off: flushing failed (${-error})`);
   };
   return {
     handle: (chain) => handler.handle(chain),
@@ -195,14 +203,13 @@ function makeDevice(
       if (at !== BlkConfig.offset.wce || data.length !== 1) {
         throw new ProtocolError("only the write cache's byte can be written");
       }
-      const on = data[0] === 1;
-      const synced = wce && !on ? store.flush() : 0;
-      if (typeof synced === "number" && synced < 0) {
-        throw new ProtocolError(`Cannot switch the write cache off: flushing failed (${-synced})`);
-      }
-      apply(on);
+      const cached = wce;
+      setWriteCache(data[0] === 1);
+      if (!cached || wce) return;
+      const result = store.flush();
+      return typeof result === "number" ? flushed(result) : result.then(flushed);
     },
-    reset: () => apply(cache === "writeback"),
+    reset: () => setWriteCache(cache === "writeback"),
     reload: measure,
     [Symbol.dispose]() {
       timer?.[Symbol.dispose]();

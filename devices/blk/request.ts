@@ -40,11 +40,16 @@ export interface RequestContext {
 const OUTSIDE = -1_000_000;
 const READ_ONLY = -1_000_001;
 const BAD_SEGMENTS = -1_000_002;
+const TOO_LONG = -1_000_003;
+
+/** Bytes one request may move. It is carried out in one go, and others wait meanwhile. */
+const MAX_TRANSFER = 64 * 2 ** 20;
 
 const refusals: ReadonlyMap<number, string> = new Map([
   [OUTSIDE, "it does not cover whole blocks of the disk"],
   [READ_ONLY, "the disk is read-only"],
   [BAD_SEGMENTS, "its segments are malformed, too many or too long"],
+  [TOO_LONG, `it is longer than ${MAX_TRANSFER} bytes`],
   [-EOPNOTSUPP, "the device does not support it"],
 ]);
 
@@ -128,6 +133,7 @@ export class RequestHandler {
 
   #read(chain: Chain, transfer: ChainTransfer, offset: number): StoreResult {
     const length = chain.writableBytes - 1;
+    if (length > MAX_TRANSFER) return TOO_LONG;
     if (!this.#inside(offset, length)) return OUTSIDE;
     const result = this.#store.read(transfer.select(chain, 0, length, true), offset);
     if (typeof result !== "number") return result.then((error) => (error < 0 ? error : length));
@@ -137,15 +143,18 @@ export class RequestHandler {
   #write(chain: Chain, transfer: ChainTransfer, offset: number): StoreResult {
     const length = chain.readableBytes - RequestHeader.size;
     if (this.#store.readOnly) return READ_ONLY;
+    if (length > MAX_TRANSFER) return TOO_LONG;
     if (!this.#inside(offset, length)) return OUTSIDE;
     const data = transfer.select(chain, RequestHeader.size, length, false);
     const result = this.#store.write(data, offset);
-    return this.writeCache ? result : this.#thenFlush(result);
+    // The write cache may be switched off while an async store writes: asked when it has written.
+    if (typeof result !== "number") return result.then((error) => this.#written(error));
+    return this.#written(result);
   }
 
-  #thenFlush(result: StoreResult): StoreResult {
-    if (typeof result === "number") return result < 0 ? result : this.#store.flush();
-    return result.then((error) => (error < 0 ? error : this.#store.flush()));
+  /** What follows a write that ended with `error`. */
+  #written(error: number): StoreResult {
+    return error < 0 || this.writeCache ? error : this.#store.flush();
   }
 
   /** Whole blocks, at least one, within the disk. Also false for offsets too large to be exact. */

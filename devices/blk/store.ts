@@ -11,7 +11,10 @@ export interface Transfer {
   readonly length: number;
   /** Adds the data from byte `at` on to `iovecs`, as much as fits. */
   iovecs(iovecs: Iovecs, at: number): void;
-  /** Copies what is to be written, from byte `at` on. For stores that work on bytes. */
+  /**
+   * Copies what is to be written, from byte `at` on. For stores that work on bytes. Throws when the
+   * request was given up meanwhile.
+   */
   copyOut(into: Uint8Array, at?: number): void;
   /** Delivers what was read, from byte `at` on. */
   copyIn(from: Uint8Array, at?: number): void;
@@ -65,7 +68,11 @@ export class ChainTransfer implements Transfer {
   }
 
   copyOut(into: Uint8Array, at = 0): void {
-    this.#chain!.read(into.subarray(0, this.length - at), this.#start + at);
+    const part = into.subarray(0, this.length - at);
+    // What was not copied must not be stored for it.
+    if (this.#chain!.read(part, this.#start + at) !== part.length) {
+      throw new Error("Cannot copy a request's data: its queue has ended");
+    }
   }
 
   copyIn(from: Uint8Array, at = 0): void {

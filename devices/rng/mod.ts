@@ -1,8 +1,10 @@
-/** An entropy source (virtio 1.3, 5.4): fills whatever the driver offers with random bytes. */
+/** An entropy source (virtio 1.3, 5.4): fills what the driver offers with random bytes. */
 import { defineDevice, layout, Type } from "../../core/mod.ts";
 
 /** `crypto.getRandomValues` fills at most this many bytes per call. */
-const RANDOM_LIMIT = 65_536;
+const CALL_LIMIT = 65_536;
+/** Bytes per request. A driver that asks for more gets less, which it must expect. */
+const REQUEST_LIMIT = 16 * CALL_LIMIT;
 
 export const rng = defineDevice({
   type: "rng",
@@ -16,13 +18,16 @@ export const rng = defineDevice({
     config: {},
     device: {
       handle(chain) {
-        for (let i = chain.readableCount; i < chain.count; i++) {
-          const buffer = chain.buffer(i);
-          for (let at = 0; at < buffer.length; at += RANDOM_LIMIT) {
-            crypto.getRandomValues(buffer.subarray(at, at + RANDOM_LIMIT));
+        const wanted = Math.min(chain.writableBytes, REQUEST_LIMIT);
+        let left = wanted;
+        for (let i = 0; left > 0; i++) {
+          const buffer = chain.writable(i).subarray(0, left);
+          for (let at = 0; at < buffer.length; at += CALL_LIMIT) {
+            crypto.getRandomValues(buffer.subarray(at, at + CALL_LIMIT));
           }
+          left -= buffer.length;
         }
-        return chain.writableBytes;
+        return wanted;
       },
     },
   }),

@@ -1,0 +1,2 @@
+/** Not a test file by its name: declares nothing. */
+export {};

@@ -1,0 +1,131 @@
+/** What the properties of tests/properties do not reach: the end of a queue, and very many rounds. */
+import assert from "node:assert/strict";
+import { after, beforeEach, describe, test } from "node:test";
+import { SplitQueue, splitRingBytes } from "../../core/split.ts";
+import { DriverRing } from "./driver.ts";
+import { TestGuest } from "./guest.ts";
+
+const SIZE = 8;
+
+describe("SplitQueue", () => {
+  const guest = new TestGuest([{ guestAddress: 0, size: 0x10000, at: 0 }]);
+  after(() => guest[Symbol.dispose]());
+  let ring: DriverRing;
+  let calls: string[];
+  let queue: SplitQueue;
+  const options = {
+    call: () => void calls.push("call"),
+    requestPublish: () => void calls.push("publish"),
+    requestDrain: () => void calls.push("drain"),
+  };
+  beforeEach(() => {
+    ring = new DriverRing(guest, { size: SIZE, at: 0 });
+    calls = [];
+    queue = ring.queue(options);
+  });
+
+  const offer = () => ring.offer([{ address: 0x1000, length: 4, writable: true }]);
+
+  test("has rings of the sizes that virtio gives them, event fields included", () => {
+    assert.deepEqual(splitRingBytes(1), { descriptor: 16, available: 8, used: 14 });
+    assert.deepEqual(splitRingBytes(256), { descriptor: 4096, available: 518, used: 2054 });
+    assert.deepEqual(splitRingBytes(32768), { descriptor: 524288, available: 65542, used: 262150 });
+  });
+
+  test("asks to be published only for completions outside a drain", () => {
+    offer();
+    offer();
+    queue.draining = true;
+    assert.ok(queue.next());
+    queue.complete(queue.chain.head, 0);
+    assert.deepEqual(calls, []);
+    queue.draining = false;
+    assert.ok(queue.next());
+    queue.complete(queue.chain.head, 0);
+    assert.deepEqual(calls, ["publish"]);
+    assert.equal(ring.shownUsed, 0, "nothing is shown before it is published");
+    queue.publish();
+    assert.deepEqual(calls, ["publish", "call"]);
+    queue.publish();
+    assert.equal(calls.length, 2, "there is nothing more to publish");
+  });
+
+  test("goes on where the driver last saw it", () => {
+    ring = new DriverRing(guest, { size: SIZE, at: 0, base: 65530, used: 65528 });
+    queue = ring.queue(options);
+    assert.equal(queue.base, 65530);
+    offer();
+    assert.ok(queue.next());
+    queue.complete(queue.chain.head, 3);
+    queue.publish();
+    assert.equal(queue.base, 65531);
+    assert.deepEqual(ring.reap(), [{ id: 0, length: 3 }]);
+    assert.equal(ring.usedIndex, 65529);
+  });
+
+  test("changes nothing once it is closed", () => {
+    offer();
+    offer();
+    assert.ok(queue.next());
+    const held = queue.hold();
+    assert.equal(held.live, true);
+    assert.ok(queue.next());
+    queue.complete(queue.chain.head, 1);
+    calls.length = 0;
+    queue.close();
+    assert.equal(held.live, false);
+    held.complete(4);
+    queue.complete(held.head, 4);
+    queue.publish();
+    queue.resume();
+    assert.deepEqual(calls, []);
+    assert.equal(ring.shownUsed, 0);
+  });
+
+  test("hands out a held chain per descriptor, filled anew for each request", () => {
+    guest.write(0x1000, Uint8Array.of(1, 2, 3, 4, 5));
+    ring.offer([{ address: 0x1000, length: 2, writable: false }]);
+    ring.offer([{ address: 0x1002, length: 3, writable: false }]);
+    assert.ok(queue.next());
+    const first = queue.hold();
+    assert.ok(queue.next());
+    const second = queue.hold();
+    assert.notEqual(first, second);
+    assert.deepEqual([first.readU16(0), second.readU16(1)], [0x0201, 0x0504]);
+    assert.equal(first.hold(), first);
+    second.complete(0);
+    first.complete(0);
+    queue.publish();
+    assert.deepEqual(
+      ring.reap().map(({ id }) => id),
+      [1, 0],
+    );
+  });
+
+  test("resumes by asking for a drain", () => {
+    queue.resume();
+    assert.deepEqual(calls, ["drain"]);
+  });
+
+  test("passes the end of the index again and again, full and with EVENT_IDX", () => {
+    for (const eventIdx of [false, true]) {
+      ring = new DriverRing(guest, { size: SIZE, at: 0, base: 65000, used: 65000 });
+      let called = 0;
+      const queue = ring.queue({ eventIdx, call: () => void called++ }, SplitQueue);
+      let sum = 0;
+      const rounds = 20_000;
+      for (let i = 0; i < rounds; i++) {
+        while (ring.free.length > 0) offer();
+        // The driver waits for the last completion of each round.
+        ring.usedEvent = (ring.usedIndex + SIZE - 1) & 0xffff;
+        while (queue.next()) queue.complete(queue.chain.head, i & 0xff);
+        queue.publish();
+        assert.equal(queue.requestKick(), false);
+        for (const { length } of ring.reap()) sum += length === (i & 0xff) ? 1 : 0;
+      }
+      assert.equal(sum, rounds * SIZE);
+      assert.equal(called, rounds);
+      assert.equal(queue.base, (65000 + rounds * SIZE) & 0xffff);
+    }
+  });
+});

@@ -1,0 +1,103 @@
+/**
+ * The back-end processes under test: bin/vhost-user-blk and bin/vhost-user-rng under the runtime
+ * that runs the test, or under the one that RINGSIDE_RUNTIME names.
+ *
+ * RINGSIDE_GUEST_BACK_END=qemu-storage-daemon puts QEMU's own block back-end in their place. What
+ * fails with that too is the fault of a test or of the machine, not ours.
+ */
+import { readFileSync, readlinkSync, rmSync } from "node:fs";
+import { join } from "node:path";
+import { lab, repository } from "./lab.ts";
+import { type Running, start } from "./processes.ts";
+import { until } from "./wait.ts";
+
+export interface BlkOptions {
+  file: string;
+  queues?: number;
+  readOnly?: boolean;
+  serial?: string;
+}
+
+export interface BackEnd extends Running {
+  readonly socket: string;
+}
+
+export const runtime: string =
+  process.env.RINGSIDE_RUNTIME ?? (process.versions.bun === undefined ? "deno" : "bun");
+
+/** True when QEMU's block back-end stands in for ours. */
+export const standIn = process.env.RINGSIDE_GUEST_BACK_END === "qemu-storage-daemon";
+
+const startTimeoutMs = 20_000;
+
+export function startBlk(socket: string, options: BlkOptions): Promise<BackEnd> {
+  return listening(socket, standIn ? foreignBlk(socket, options) : ownBlk(socket, options));
+}
+
+export function startRng(socket: string): Promise<BackEnd> {
+  return listening(socket, [join(repository, "bin/vhost-user-rng"), `--socket-path=${socket}`]);
+}
+
+function ownBlk(socket: string, { file, queues, readOnly, serial }: BlkOptions): string[] {
+  return [
+    join(repository, "bin/vhost-user-blk"),
+    `--socket-path=${socket}`,
+    `--blk-file=${file}`,
+    ...(queues === undefined ? [] : [`--num-queues=${queues}`]),
+    ...(readOnly ? ["--read-only"] : []),
+    ...(serial === undefined ? [] : [`--serial=${serial}`]),
+  ];
+}
+
+function foreignBlk(socket: string, { file, queues = 8, readOnly }: BlkOptions): string[] {
+  const writable = readOnly ? "off" : "on";
+  // The daemon does not replace the socket that a killed one left.
+  rmSync(socket, { force: true });
+  return [
+    ...[lab.run, "qemu-storage-daemon", "--blockdev"],
+    `driver=file,node-name=disk,filename=${file},discard=unmap,` +
+      `read-only=${readOnly ? "on" : "off"}`,
+    "--export",
+    `type=vhost-user-blk,id=export,node-name=disk,writable=${writable},num-queues=${queues},` +
+      `addr.type=unix,addr.path=${socket}`,
+  ];
+}
+
+/** Starts a program and waits until it listens. */
+async function listening(socket: string, command: string[]): Promise<BackEnd> {
+  const running = start(command[0].split("/").at(-1) ?? "back-end", command, {
+    env: { RINGSIDE_RUNTIME: runtime },
+  });
+  const probe = () => {
+    if (running.status() !== null) {
+      throw new Error(`it ended with status ${running.status()}`);
+    }
+    return isListening(socket) ? true : null;
+  };
+  try {
+    await until(startTimeoutMs, probe, `a listener on ${socket}`);
+  } catch (error) {
+    await running.stop("SIGKILL");
+    const reason = error instanceof Error ? error.message : String(error);
+    throw new Error(`${command.join(" ")} does not serve: ${reason}\n${running.log()}`);
+  }
+  const program = readlinkSync(`/proc/${running.pid}/exe`);
+  if (!standIn && !program.includes(runtime)) {
+    await running.stop("SIGKILL");
+    throw new Error(`The back-end should run under ${runtime} but runs under ${program}`);
+  }
+  return { ...running, socket };
+}
+
+/**
+ * Asks the kernel's table, in which flag 0x10000 marks a listener: connecting would begin a
+ * session, and the file alone may be a killed process's.
+ */
+function isListening(path: string): boolean {
+  return readFileSync("/proc/net/unix", "utf8")
+    .split("\n")
+    .some((line) => {
+      const fields = line.trim().split(/\s+/);
+      return fields[7] === path && (Number.parseInt(fields[3], 16) & 0x10000) !== 0;
+    });
+}

@@ -1,0 +1,224 @@
+/** Rings full of near-valid nonsense, and what a queue must make of them. */
+import assert from "node:assert/strict";
+import fc from "fast-check";
+import { GuestError } from "../../core/errors.ts";
+import type { SplitQueue } from "../../core/split.ts";
+import { Iovecs, WINDOW_SIZE } from "../../ffi/mod.ts";
+import { DriverRing, writeDescriptor } from "../core/driver.ts";
+import type { TestGuest } from "../core/guest.ts";
+import type { Arena } from "./arena.ts";
+import { type Piece, type TableEntry, walk } from "./model.ts";
+
+const LARGE = 0x10_0000_0000;
+const TABLE_LIMIT = 1024;
+
+/** Where indirect tables are: inside a region, across two, across a window, and at the very end. */
+const tables = [0x9000, 0x10000 - 40, LARGE + WINDOW_SIZE - 24, LARGE + WINDOW_SIZE + 0x10000 - 64];
+const TABLE_ENTRIES = 12;
+
+const address = fc.oneof(
+  { weight: 6, arbitrary: fc.constantFrom(0x10000n - 8n, 0x8000n, BigInt(LARGE) + 5n) },
+  { weight: 6, arbitrary: fc.constantFrom(...tables.map(BigInt)) },
+  {
+    weight: 2,
+    arbitrary: fc.constantFrom(0n, 0x1fff0n, 0x2000_0fffn, 0x3000_0000n - 1n, 2n ** 32n - 5n),
+  },
+  {
+    weight: 1,
+    arbitrary: fc.constantFrom(2n ** 53n - 1n, 2n ** 53n, 2n ** 63n + 0x8000n, 2n ** 64n - 1n),
+  },
+  { weight: 1, arbitrary: fc.bigInt({ min: 0n, max: 2n ** 64n - 1n }) },
+);
+
+const length = fc.oneof(
+  { weight: 5, arbitrary: fc.integer({ min: 1, max: 40 }) },
+  { weight: 4, arbitrary: fc.integer({ min: 1, max: 6 }).map((count) => count * 16) },
+  {
+    weight: 1,
+    arbitrary: fc.constantFrom(
+      0,
+      0x8000,
+      2 ** 30,
+      2 ** 31,
+      2 ** 32 - 16,
+      2 ** 32 - 1,
+      16384,
+      16400,
+    ),
+  },
+);
+
+const flags = fc.oneof(
+  { weight: 5, arbitrary: fc.constantFrom(0, 1, 2, 3) },
+  { weight: 2, arbitrary: fc.constantFrom(4, 6) },
+  { weight: 1, arbitrary: fc.integer({ min: 0, max: 0xffff }) },
+);
+
+/** An index that is mostly within a table of `size`. */
+const near = (size: number) =>
+  fc.oneof(
+    { weight: 12, arbitrary: fc.nat({ max: size - 1 }) },
+    { weight: 1, arbitrary: fc.constantFrom(size, size + 1, 0xffff) },
+  );
+
+const entry = (size: number): fc.Arbitrary<TableEntry> =>
+  fc.record({ address, length, flags, next: near(size) });
+
+export interface HostileRing {
+  readonly size: number;
+  readonly indirect: boolean;
+  readonly base: number;
+  readonly descriptors: readonly TableEntry[];
+  readonly tables: readonly (readonly TableEntry[])[];
+  readonly heads: readonly number[];
+  /** Added to the available index. */
+  readonly advance: number;
+}
+
+export const hostileRing: fc.Arbitrary<HostileRing> = fc.nat({ max: 4 }).chain((exponent) => {
+  const size = 2 ** exponent;
+  const list = (length: number, of: number) =>
+    fc.array(entry(of), { minLength: length, maxLength: length });
+  return fc.record({
+    size: fc.constant(size),
+    indirect: fc.oneof({ weight: 5, arbitrary: fc.constant(true) }, fc.boolean()),
+    base: fc.constantFrom(0, 5, 0xfffe, 0xffff),
+    descriptors: list(size, size),
+    tables: fc.tuple(...tables.map(() => list(TABLE_ENTRIES, 6))),
+    heads: fc.array(near(size), { minLength: size, maxLength: size }),
+    advance: fc.oneof(
+      { weight: 8, arbitrary: fc.nat({ max: size }) },
+      { weight: 1, arbitrary: fc.constantFrom(size + 1, 0x8000, 0xffff) },
+    ),
+  });
+});
+
+/** Every chain is the one that the specification describes, or the queue refuses with a reason. */
+export function survivesHostileRing(arena: Arena, Queue: typeof SplitQueue) {
+  return fc.property(hostileRing, (plan) => {
+    const ring = writeRing(arena, plan);
+    const queue = ring.queue({ indirect: plan.indirect, base: plan.base }, Queue);
+    const expected = expectations(arena.guest, plan);
+    for (const pieces of expected) {
+      const limit = 4 * (plan.size + Math.max(plan.size, TABLE_LIMIT));
+      const outcome = boundedReads(limit, () => attempt(queue));
+      if (pieces === null) return assert.equal(outcome, "refused", "a wrong chain was taken");
+      assert.equal(outcome, "taken", "a good chain was not taken");
+      compare(arena.guest, queue, pieces);
+    }
+    assert.equal(attempt(queue), "none");
+  });
+}
+
+function writeRing(arena: Arena, plan: HostileRing): DriverRing {
+  const { guest } = arena;
+  const ring = new DriverRing(guest, { size: plan.size, at: arena.rings, base: plan.base });
+  plan.tables.forEach((entries, i) => {
+    const bytes = new Uint8Array(TABLE_ENTRIES * 16);
+    entries.forEach((entry, j) => {
+      writeDescriptor(new DataView(bytes.buffer), j, entry);
+    });
+    const whole = guest.maps(tables[i]!, bytes.length) ? bytes.length : 64;
+    guest.write(tables[i]!, bytes.subarray(0, whole));
+  });
+  plan.descriptors.forEach((descriptor, i) => {
+    ring.describe(i, descriptor);
+  });
+  for (const head of plan.heads) ring.push(head);
+  ring.availableIndex = (plan.base + plan.advance) % 65536;
+  ring.show();
+  return ring;
+}
+
+/** For each available chain its buffers, or null where the queue must stop. */
+function expectations(guest: TestGuest, plan: HostileRing): (readonly Piece[] | null)[] {
+  const { size, indirect, heads, advance, descriptors } = plan;
+  if (advance > size) return [null];
+  const result: (readonly Piece[] | null)[] = [];
+  const inFlight = new Set<number>();
+  for (const head of heads.slice(0, advance)) {
+    const pieces = inFlight.has(head)
+      ? null
+      : walk(descriptors, head, {
+          indirect,
+          maps: (at, length) => at + BigInt(length) <= 2n ** 53n && guest.maps(Number(at), length),
+          table: (at, count) => readTable(guest, at, count),
+        });
+    inFlight.add(head);
+    result.push(pieces);
+    if (pieces === null) break;
+  }
+  return result;
+}
+
+function readTable(guest: TestGuest, address: number, count: number): TableEntry[] {
+  const bytes = guest.read(address, count * 16);
+  const view = new DataView(bytes.buffer);
+  return Array.from({ length: count }, (_, i) => ({
+    address: view.getBigUint64(16 * i, true),
+    length: view.getUint32(16 * i + 8, true),
+    flags: view.getUint16(16 * i + 12, true),
+    next: view.getUint16(16 * i + 14, true),
+  }));
+}
+
+/** Anything but a `GuestError` is an error of ours. */
+export function attempt(queue: SplitQueue): "taken" | "none" | "refused" {
+  try {
+    return queue.next() ? "taken" : "none";
+  } catch (error) {
+    if (!(error instanceof GuestError)) throw error;
+    assert.match(error.rule, /^virtio 1\.3 2\.7/);
+    assert.match(error.message, /^[^\n]+$/);
+    return "refused";
+  }
+}
+
+/** Fails when `body` reads more than `limit` fields through DataViews. */
+export function boundedReads<T>(limit: number, body: () => T, afterRead?: Hook): T {
+  const { getUint32 } = DataView.prototype;
+  let reads = 0;
+  DataView.prototype.getUint32 = function (this: DataView, at, littleEndian) {
+    if (++reads > limit) throw new Error(`more than ${limit} reads`);
+    const value = getUint32.call(this, at, littleEndian);
+    afterRead?.(this, at);
+    return value;
+  };
+  try {
+    return body();
+  } finally {
+    DataView.prototype.getUint32 = getUint32;
+  }
+}
+
+export type Hook = (view: DataView, at: number) => void;
+
+/** The chain consists of exactly these buffers, at the right addresses of this process. */
+function compare(guest: TestGuest, queue: SplitQueue, pieces: readonly Piece[]): void {
+  const { chain } = queue;
+  const iovecs = new Iovecs();
+  assert.ok(chain.readableIovecs(iovecs, 0, chain.readableBytes));
+  assert.ok(chain.writableIovecs(iovecs, 0, chain.writableBytes));
+  const sum = (writable: boolean) =>
+    pieces.reduce((sum, piece) => sum + (piece.writable === writable ? piece.length : 0), 0);
+  assert.equal(chain.readableBytes, sum(false));
+  assert.equal(chain.writableBytes, sum(true));
+  let i = 0;
+  let within = 0;
+  for (const { address, length } of pieces) {
+    for (let at = address; at < address + length; ) {
+      const [low, high, size] = iovecs.words.subarray(4 * i, 4 * i + 3);
+      const host = high! * 2 ** 32 + low! + within;
+      const step = Math.min(address + length - at, size! - within);
+      assert.equal(host, guest.host(at, 1), "the address of a buffer");
+      assert.equal(host + step - 1, guest.host(at + step - 1, 1), "the end of a buffer");
+      at += step;
+      within += step;
+      if (within === size) {
+        i++;
+        within = 0;
+      }
+    }
+  }
+  assert.equal(i, iovecs.count, "there are more buffers than offered");
+}

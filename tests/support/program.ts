@@ -1,0 +1,125 @@
+/**
+ * A back-end program as a child process. The front-end that drives it blocks the thread, so nothing
+ * here but `exit` waits for JavaScript events.
+ */
+import { type ChildProcess, spawn } from "node:child_process";
+import { existsSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { runtime } from "../../ffi/mod.ts";
+import { sleep } from "../../frontend/mod.ts";
+import { Folder } from "./folder.ts";
+import { isAlive } from "./process-status.ts";
+
+export const root: string = fileURLToPath(new URL("../..", import.meta.url));
+
+/** How long a program may take to listen, and to end, in milliseconds. */
+const START_LIMIT = 20_000;
+const STOP_LIMIT = 5_000;
+
+export interface Exit {
+  readonly code: number | null;
+  readonly signal: string | null;
+}
+
+export interface ProgramOptions {
+  readonly env?: Readonly<Record<string, string>>;
+  /** Holds the socket and the log; a new one by default, which then ends with the program. */
+  readonly folder?: Folder;
+  /** The socket to wait for; none when null, `socket` in the folder by default. */
+  readonly socket?: string | null;
+}
+
+/** The path of one of this repository's programs. */
+export const launcher = (name: string): string => join(root, "bin", name);
+
+export class Program implements Disposable {
+  readonly folder: Folder;
+  readonly socket: string;
+  readonly exit: Promise<Exit>;
+  readonly #child: ChildProcess;
+  readonly #log: string;
+  readonly #ownsFolder: boolean;
+
+  /** Starts a command and waits for its socket. `SOCKET` in an argument stands for the path. */
+  constructor(command: readonly string[], options: ProgramOptions = {}) {
+    this.#ownsFolder = options.folder === undefined;
+    this.folder = options.folder ?? new Folder();
+    this.socket = options.socket ?? this.folder.at("socket");
+    this.#log = this.folder.at(`log-${programs++}`);
+    const words = command.map((word) => word.replace("SOCKET", this.socket));
+    // The shell becomes the program, so that the process is the program's.
+    this.#child = spawn("sh", ["-c", 'exec "$@" 2>"$0"', this.#log, ...words], {
+      stdio: "ignore",
+      env: { ...process.env, RINGSIDE_RUNTIME: runtime.name, ...options.env },
+    });
+    // Deno names the signal that was sent, even when the program then exited by itself.
+    this.exit = new Promise((resolve) => {
+      this.#child.on("exit", (code, signal) => resolve({ code, signal }));
+    });
+    if (options.socket !== null) this.#waitForSocket();
+  }
+
+  get pid(): number {
+    return this.#child.pid!;
+  }
+
+  get alive(): boolean {
+    return isAlive(this.pid);
+  }
+
+  /** What the program wrote on stderr. */
+  get log(): string {
+    return existsSync(this.#log) ? readFileSync(this.#log, "utf8") : "";
+  }
+
+  #waitForSocket(): void {
+    const end = performance.now() + START_LIMIT;
+    while (!existsSync(this.socket)) {
+      if (performance.now() > end || !this.alive) {
+        throw new Error(`The program does not listen on ${this.socket}: ${this.log}`);
+      }
+      sleep(2);
+    }
+  }
+
+  signal(name: NodeJS.Signals): void {
+    // Not #child.kill: after it Deno reports the signal, whatever way the program ended.
+    process.kill(this.pid, name);
+  }
+
+  /** Sends a signal and waits for the end. False when the program had to be killed. */
+  stop(name: NodeJS.Signals = "SIGTERM"): boolean {
+    if (this.alive) this.signal(name);
+    return this.ends(STOP_LIMIT);
+  }
+
+  /** Waits for the end. */
+  ends(milliseconds: number): boolean {
+    const end = performance.now() + milliseconds;
+    while (this.alive) {
+      if (performance.now() > end) return false;
+      sleep(2);
+    }
+    return true;
+  }
+
+  [Symbol.dispose](): void {
+    if (this.alive) this.signal("SIGKILL");
+    this.ends(STOP_LIMIT);
+    if (this.#ownsFolder) this.folder[Symbol.dispose]();
+  }
+}
+
+let programs = 0;
+
+/** Asks until `probe` gives something else than null; the thread blocks in between. */
+export function until<T>(probe: () => T | null, what: string, milliseconds = 10_000): T {
+  const end = performance.now() + milliseconds;
+  for (;;) {
+    const value = probe();
+    if (value !== null) return value;
+    if (performance.now() > end) throw new Error(`${what} did not happen in ${milliseconds} ms`);
+    sleep(5);
+  }
+}

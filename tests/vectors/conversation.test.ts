@@ -1,0 +1,78 @@
+/** Golden bytes: what is sent, and exactly what comes back. See parse.ts for the files' format. */
+import assert from "node:assert/strict";
+import { readdirSync, readFileSync } from "node:fs";
+import { after, before, describe, test } from "node:test";
+import { type Conversation, parseConversations, type Step } from "./parse.ts";
+import { TestServer } from "./server.ts";
+
+const folder = new URL("./", import.meta.url);
+const files = readdirSync(folder).filter((name) => name.endsWith(".txt"));
+const all = new Map(
+  files.map((name) => [name, parseConversations(readFileSync(new URL(name, folder), "utf8"))]),
+);
+
+/** GET_FEATURES and its reply: whatever else was on its way comes before. */
+const barrier: readonly Step[] = parseConversations(`## barrier
+> 01000000 01000000 00000000
+< 01000000 05000000 08000000 0104007001000000`)[0]!.steps;
+
+/** Messages that have a handler. */
+const handled = [
+  1, 2, 3, 4, 5, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 21, 24, 25, 34, 36, 37, 38, 39, 40,
+];
+
+describe("The golden vectors", () => {
+  let server: TestServer;
+  before(async () => {
+    server = await TestServer.start();
+  });
+  after(() => server.stop());
+
+  for (const [file, conversations] of all) {
+    for (const conversation of conversations) {
+      test(`${file}: ${conversation.name}`, () => play(conversation));
+    }
+  }
+
+  async function play({ steps }: Conversation): Promise<void> {
+    await using client = server.connect();
+    const ends = steps.at(-1)!.kind === "=";
+    for (const step of ends ? steps : [...steps, ...barrier]) await take(step, client);
+    if (!ends) assert.equal(client.pending(), 0, "nobody asked for more");
+  }
+
+  async function take(step: Step, client: ReturnType<TestServer["connect"]>): Promise<void> {
+    const { kind, bytes, words, line } = step;
+    switch (kind) {
+      case ">":
+        return client.send(bytes, words);
+      case "<":
+        return assert.equal(hex(await client.receive(bytes.length)), hex(bytes), `line ${line}`);
+      case ">>":
+        return client.sendOnChannel(bytes);
+      case "<<":
+        assert.equal(hex(await client.receiveOnChannel(bytes.length)), hex(bytes), `line ${line}`);
+        return;
+      case "!":
+        return server.change({ [words[0]!]: Number(words[1]) });
+      case "=":
+        assert.equal(hex(await client.receive(1)), "", `line ${line}: the connection goes on`);
+    }
+  }
+
+  test("cover every message that is handled, with and without its reply", () => {
+    const steps = [...all.values()].flat().flatMap((conversation) => conversation.steps);
+    const codes = (kind: string) =>
+      new Set(steps.filter((step) => step.kind === kind).map(({ bytes }) => bytes[0]!));
+    assert.deepEqual(
+      [...codes(">")].filter((code) => handled.includes(code)).length,
+      handled.length,
+    );
+    for (const code of handled)
+      assert.ok(codes("<").has(code), `message ${code} is never answered`);
+  });
+});
+
+function hex(bytes: Uint8Array): string {
+  return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
+}

@@ -1,0 +1,62 @@
+/**
+ * Reads conversations from text files. `## name` begins one, `# text` is a comment, and then
+ *
+ *     > BYTES +NAME...   the front-end sends this, with descriptors of these kinds
+ *     < BYTES            the back-end answers exactly this
+ *     << BYTES           the back-end sends this on the channel of SET_BACKEND_REQ_FD
+ *     >> BYTES           the front-end answers that
+ *     ! NAME             something happens in the device
+ *     = closed           the back-end ends the connection
+ *
+ * Bytes are hexadecimal, spaces between them mean nothing, and `00*60` stands for 60 equal bytes.
+ * Where no answer is listed none may come.
+ */
+
+export type StepKind = ">" | "<" | ">>" | "<<" | "!" | "=";
+
+export interface Step {
+  readonly kind: StepKind;
+  readonly bytes: Uint8Array;
+  /** Descriptors of `>`, or the words of `!` and `=`. */
+  readonly words: readonly string[];
+  readonly line: number;
+}
+
+export interface Conversation {
+  readonly name: string;
+  readonly steps: readonly Step[];
+}
+
+function readBytes(text: string): Uint8Array {
+  const whole = text
+    .replace(/([0-9a-f]{2})\*(\d+)/g, (_, byte, count) => byte.repeat(Number(count)))
+    .replace(/\s/g, "");
+  if (!/^([0-9a-f]{2})*$/.test(whole)) throw new SyntaxError(`these are no bytes: ${text}`);
+  return Uint8Array.from(whole.match(/../g) ?? [], (byte) => Number.parseInt(byte, 16));
+}
+
+function readStep(text: string, line: number): Step {
+  const [, kind, rest] = /^(>>|<<|[><!=]) (.*)$/.exec(text) ?? [];
+  if (kind === undefined) throw new SyntaxError(`line ${line} is no step: ${text}`);
+  const parts = rest!.split(/[\s+]+/).filter(Boolean);
+  const spoken = kind === "!" || kind === "=";
+  const isWord = (part: string) => spoken || /^[g-z]|[^0-9a-f*]/.test(part);
+  return {
+    kind: kind as StepKind,
+    bytes: readBytes(parts.filter((part) => !isWord(part)).join("")),
+    words: parts.filter(isWord),
+    line,
+  };
+}
+
+export function parseConversations(text: string): Conversation[] {
+  const result: { name: string; steps: Step[] }[] = [];
+  text.split("\n").forEach((line, i) => {
+    const trimmed = line.trim();
+    if (trimmed.startsWith("## ")) result.push({ name: trimmed.slice(3), steps: [] });
+    else if (trimmed !== "" && !trimmed.startsWith("#")) {
+      result.at(-1)!.steps.push(readStep(trimmed, i + 1));
+    }
+  });
+  return result;
+}

@@ -1,0 +1,35 @@
+import { readFileSync } from "node:fs";
+import { defineConfig } from "tsup";
+
+const manifest = JSON.parse(readFileSync("package.json", "utf8")) as {
+  exports: Record<string, string | { default: string }>;
+};
+
+/** Modules that are loaded by their URL and not by an import: the program, and Workers. */
+const loaded = ["cli", "core/pump-worker"];
+
+const exported = Object.values(manifest.exports)
+  .filter((target) => typeof target === "object")
+  .map((target) => target.default.replace(/^\.\/dist\/(.*)\.js$/, "$1"));
+
+/** Output file -> source, both named as in the source tree. */
+function entries(names: readonly string[]): Record<string, string> {
+  return Object.fromEntries(names.map((name) => [name, `${name}.ts`]));
+}
+
+export default defineConfig({
+  entry: entries([...exported, ...loaded]),
+  dts: {
+    entry: entries(exported),
+    // tsup still sets baseUrl, which TypeScript 6 calls deprecated.
+    compilerOptions: { ignoreDeprecations: "6.0" },
+  },
+  format: "esm",
+  target: "es2022",
+  platform: "neutral",
+  // What both runtimes share must be one module in the output too: there is one libc and one loop.
+  splitting: true,
+  external: ["bun:ffi", /^node:/],
+  clean: true,
+  outDir: "dist",
+});
