@@ -52,7 +52,7 @@ async function serveUntilSignal(
   for (const signal of ["SIGTERM", "SIGINT"] as const) process.on(signal, () => end.abort());
   // Without this, SIGHUP would end the process while the device is being opened.
   let reload = (): void => {};
-  void reload;
+  process.on("SIGHUP", () => reload());
   await runDevice(device, options, endpoint, {
     log,
     signal: end.signal,

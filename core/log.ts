@@ -13,7 +13,10 @@ export type LogSink = (record: LogRecord) => void;
 
 const order: Readonly<Record<LogLevel, number>> = { error: 0, warn: 1, info: 2, debug: 3 };
 
-/** Equal messages per second that reach the sink; the rest is counted. A guest can cause them. */
+/**
+ * Equal messages per second that reach the sink; the rest is counted. A guest can cause them. Who
+ * asked for level `debug` gets them all.
+ */
 const REPEAT_LIMIT = 5;
 
 export class Log {
@@ -62,7 +65,7 @@ export class Log {
 
   #write(level: LogLevel, message: string, fields: LogFields): void {
     if (!this.enabled(level)) return;
-    const suppressed = this.#throttle(message);
+    const suppressed = this.enabled("debug") ? 0 : this.#throttle(message);
     if (suppressed < 0) return;
     const extra = suppressed > 0 ? { suppressed } : {};
     this.#sink({ level, message, fields: { ...this.#fields, ...fields, ...extra } });

@@ -109,8 +109,9 @@ export class Loop implements Disposable {
 
   /** Runs until `stop`. */
   async run(): Promise<void> {
+    this.#now = performance.now();
     if (this.#evented) return this.#runEvented();
-    let lastYield = performance.now();
+    let lastYield = this.#now;
     let idle = false;
     while (!this.#stopped) {
       const count = this.#round(this.#timeout(idle ? IDLE_YIELD : SETTLE_YIELD));

@@ -2,6 +2,11 @@ import { bytes, type Fd, libc, O_ACCMODE, O_RDONLY, POLLFD, POLLOUT, signal } fr
 import { ProtocolError } from "./errors.ts";
 import { refuseFiles } from "./kick.ts";
 
+// One for all: a session has hundreds of notifiers, most of them without a descriptor.
+const request = bytes(POLLFD.size);
+const view = new DataView(request.buffer);
+view.setInt16(POLLFD.events, POLLOUT, true);
+
 /**
  * Notifies the front-end through the descriptor of SET_VRING_CALL or SET_VRING_ERR, without blocking.
  *
@@ -12,8 +17,6 @@ import { refuseFiles } from "./kick.ts";
 export class Notifier {
   readonly #role: string;
   #fd: Fd | null = null;
-  readonly #request = bytes(POLLFD.size);
-  readonly #view = new DataView(this.#request.buffer);
 
   /** `role` names the descriptor in errors, as `call`. */
   constructor(role: string) {
@@ -29,8 +32,6 @@ export class Notifier {
           `Cannot use the ${this.#role} descriptor: it is open for reading only`,
         );
       }
-      this.#view.setInt32(POLLFD.fd, fd.number, true);
-      this.#view.setInt16(POLLFD.events, POLLOUT, true);
     }
     this.#fd?.close();
     this.#fd = fd;
@@ -38,7 +39,8 @@ export class Notifier {
 
   send(): void {
     if (this.#fd === null) return;
-    libc.poll(this.#request, 1, 0);
-    if ((this.#view.getInt16(POLLFD.revents, true) & POLLOUT) !== 0) signal(this.#fd.number);
+    view.setInt32(POLLFD.fd, this.#fd.number, true);
+    libc.poll(request, 1, 0);
+    if ((view.getInt16(POLLFD.revents, true) & POLLOUT) !== 0) signal(this.#fd.number);
   }
 }

@@ -33,19 +33,29 @@ const SIZES_PER_OCTAVE = 8;
 /** Address space that released ranges may keep. Beyond it the oldest ones are given back. */
 const RETIRED_LIMIT = 2 ** 40;
 
-/** A view of at most `WINDOW_SIZE` bytes of a mapping. */
+/**
+ * At most `WINDOW_SIZE` bytes of a mapping. The views are made when they are first looked at: each
+ * one of a GiB costs Deno milliseconds, and a front-end chooses how many there are.
+ */
 export class Window {
   readonly address: number;
   readonly length: number;
-  readonly u8: Uint8Array<ArrayBuffer>;
-  readonly data: DataView<ArrayBuffer>;
+  #u8: Uint8Array<ArrayBuffer> | null = null;
+  #data: DataView<ArrayBuffer> | null = null;
 
   constructor(address: number, length: number) {
-    const buffer = runtime.view(address, length);
     this.address = address;
     this.length = length;
-    this.u8 = new Uint8Array(buffer);
-    this.data = new DataView(buffer);
+  }
+
+  get u8(): Uint8Array<ArrayBuffer> {
+    this.#u8 ??= new Uint8Array(runtime.view(this.address, this.length));
+    return this.#u8;
+  }
+
+  get data(): DataView<ArrayBuffer> {
+    this.#data ??= new DataView(this.u8.buffer);
+    return this.#data;
   }
 }
 
@@ -105,14 +115,9 @@ function newRange(length: number): Range {
   return wrap(address, length);
 }
 
-/** Makes a range of what is mapped at `address`, or unmaps it again. */
+/** Makes a range of what is mapped at `address`. */
 function wrap(address: number, length: number): Range {
-  try {
-    return { address, length, windows: makeWindows(address, length) };
-  } catch (error) {
-    libc.munmap(address, length);
-    throw error;
-  }
+  return { address, length, windows: makeWindows(address, length) };
 }
 
 /** `length` bytes of a file, shared, in whole pages. `windows` view at least those. */

@@ -46,9 +46,18 @@ export function showResult(title, result) {
   if (result.failed.length > 0) console.log(indent(lastLines(result.output).join("\n")));
 }
 
+/** The beginning of a message on one line. */
+function inShort(why) {
+  const text = why
+    .split(/\s*\n\s*/)
+    .slice(0, 4)
+    .join(" ");
+  return text.length > 160 ? `${text.slice(0, 160)}...` : text;
+}
+
 function list(heading, results, key) {
   const rows = results.flatMap(({ name: file, result }) =>
-    result[key].map(({ name, why }) => `  ${file}: ${name}: ${why.split("\n")[0]}`),
+    result[key].map(({ name, why }) => `  ${file}: ${name}: ${inShort(why)}`),
   );
   if (rows.length > 0) console.log(`\n${heading}\n${rows.join("\n")}`);
 }

@@ -168,7 +168,7 @@ row(
       ["wrapping in bytes", segments({ sector: 2n ** 55n, sectors: 8 })],
       // The first one is right, and must not be carried out.
       ["a wrong one behind a right one", segments(good, { sector: SECTORS, sectors: 8 })],
-      ["unknown flags", segments(good, { ...good, flags: 2 })],
+      ["unknown flags", segments({ ...good, flags: 2 })],
       ["all flags", segments({ ...good, flags: 0xffffffff })],
     ];
     for (const type of [DISCARD, WRITE_ZEROES]) {

@@ -1,7 +1,8 @@
 import assert from "node:assert/strict";
+import { truncateSync } from "node:fs";
 import { ConfigHeader } from "../../core/payloads.ts";
 import { backEndMessages, DeviceStatus, Flag } from "../../core/protocol.ts";
-import { BlkConfig } from "../../devices/blk/wire.ts";
+import { BlkConfig, SECTOR_SIZE } from "../../devices/blk/wire.ts";
 import {
   bytes,
   createEventFd,
@@ -9,14 +10,17 @@ import {
   libc,
   O_RDONLY,
   openFile,
+  SOL_SOCKET,
   socketPair,
 } from "../../ffi/mod.ts";
 import { createPipe } from "../ffi/pipe.ts";
-import { frame, readable, u64 } from "./client.ts";
+import { ANSWER_LIMIT, frame, readable, u64 } from "./client.ts";
 import type { Guest } from "./guest.ts";
+import { DISK_SIZE, type Program } from "./program.ts";
 import { suite } from "./row.ts";
 
 const { row, guest } = suite();
+const SO_SNDBUF = 7;
 
 interface Range {
   readonly offset: number;
@@ -110,15 +114,35 @@ row(
   },
 );
 
-/** Makes the device announce a change of its config space. */
-function changeConfig(g: Guest): void {
-  const data = Uint8Array.of(1 - readWce(g));
-  g.must("SET_CONFIG", config({ offset: wce, size: 1, data }));
+/** Makes the device announce a change of its config space: the disk grows and shrinks. */
+function changeConfig(g: Guest, program: Program): void {
+  const capacity = (): bigint => {
+    const reply = g.client.ask("GET_CONFIG", config({ offset: 0, size: 8 }));
+    return new DataView(reply.buffer).getBigUint64(ConfigHeader.size, true);
+  };
+  const now = Number(capacity()) * SECTOR_SIZE;
+  const next = now === DISK_SIZE ? DISK_SIZE * 2 : DISK_SIZE;
+  truncateSync(program.image, next);
+  process.kill(program.pid, "SIGHUP");
+  const until = performance.now() + ANSWER_LIMIT;
+  while (Number(capacity()) * SECTOR_SIZE !== next) {
+    assert.ok(performance.now() < until, "the device sees its new size");
+  }
+}
+
+type Pair = [front: Fd, back: Fd];
+
+/** A socket pair that soon has no room for another request. */
+function channel(): Pair {
+  const pair = socketPair();
+  const least = new Int32Array(new ArrayBuffer(4));
+  libc.setsockopt(pair[1].number, SOL_SOCKET, SO_SNDBUF, least, 4);
+  return pair;
 }
 
 /** The next request on the back-end's channel, or none. */
-function announced(channel: Fd): boolean {
-  if (!readable(channel, 500)) return false;
+function announced(channel: Fd, limit = ANSWER_LIMIT): boolean {
+  if (!readable(channel, limit)) return false;
   const message = bytes(12);
   if (libc.read(channel.number, message, 12) !== 12) return false;
   const { code } = backEndMessages.CONFIG_CHANGE_MSG;
@@ -131,36 +155,30 @@ row(
   { log: [/does not read its requests: CONFIG_CHANGE_MSG is lost/, /malformed reply/] },
   (program) => {
     using g = guest();
-    const pairs = Array.from({ length: 5 }, () => socketPair());
-    const [first, second, third, fourth, fifth] = pairs as [Fd, Fd][] as [
-      [Fd, Fd],
-      [Fd, Fd],
-      [Fd, Fd],
-      [Fd, Fd],
-      [Fd, Fd],
-    ];
-    const setChannel = ([, end]: [Fd, Fd]) => {
+    const channels = Array.from({ length: 5 }, () => channel());
+    const [first, second, third, fourth, fifth] = channels as [Pair, Pair, Pair, Pair, Pair];
+    const setChannel = ([, end]: Pair) => {
       g.must("SET_BACKEND_REQ_FD", undefined, [end]);
       end.close();
     };
     setChannel(first);
     const held = program.holdings();
     setChannel(second);
-    changeConfig(g);
+    changeConfig(g, program);
     assert.ok(announced(second[0]), "the new channel is used");
-    assert.ok(!announced(first[0]), "the old one is closed");
+    assert.ok(!announced(first[0], 50), "the old one is closed");
     assert.deepEqual(program.differences(held), []);
 
     // Never answered, never read: the device goes on without it.
-    for (let i = 0; i < 2000; i++) changeConfig(g);
+    for (let i = 0; i < 20; i++) changeConfig(g, program);
     for (const ring of g.rings) g.verify(ring);
 
     // Closed by the peer.
     setChannel(third);
     third[0].close();
     assert.ok(program.idle(), "a closed channel does not keep the back-end busy");
-    changeConfig(g);
-    changeConfig(g);
+    changeConfig(g, program);
+    changeConfig(g, program);
 
     // Answers nobody asked for, in pieces, then nonsense.
     setChannel(fourth);
@@ -169,13 +187,13 @@ row(
       libc.write(fourth[0].number, bytes(1).fill(byte), 1);
     }
     libc.write(fourth[0].number, bytes(4096).fill(0xee), 4096);
-    changeConfig(g);
+    changeConfig(g, program);
     for (const ring of g.rings) g.verify(ring);
 
     setChannel(fifth);
-    changeConfig(g);
+    changeConfig(g, program);
     assert.ok(announced(fifth[0]), "a fresh channel works");
-    for (const [end] of pairs) end.close();
+    for (const [end] of channels) end.close();
   },
 );
 
@@ -190,12 +208,12 @@ row(
     using eventfd = createEventFd();
     for (const fd of [pipe.reader, pipe.writer, eventfd]) {
       g.client.ack("SET_BACKEND_REQ_FD", undefined, [fd]);
-      changeConfig(g);
+      changeConfig(g, program);
       for (const ring of g.rings) g.verify(ring);
     }
     libc.write(eventfd.number, bytes(8).fill(1), 8);
     libc.write(pipe.writer.number, bytes(8), 8);
-    changeConfig(g);
+    changeConfig(g, program);
     assert.ok(program.idle());
   },
 );

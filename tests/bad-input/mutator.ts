@@ -4,7 +4,7 @@ import { Control, type MutatorOrder } from "./mutation.ts";
 import { Random } from "./random.ts";
 
 /** Fields changed between two looks at the control word. */
-const BURST = 1000;
+const BURST = 300;
 
 function mutate({ memfd, size, seed, targets, control }: MutatorOrder): number {
   const mapping = new Mapping(new Fd(memfd), size);

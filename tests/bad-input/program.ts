@@ -67,7 +67,8 @@ export class Program {
         ? [`${launchers}ringside`, holdingDisk]
         : [`${launchers}vhost-user-blk`, `--blk-file=${this.image}`, "--serial=bad-input"];
     if (device === "read-only") command.push("--read-only");
-    command.push(`--socket-path=${this.socket}`);
+    // At this level no reason is left out, however fast they come.
+    command.push(`--socket-path=${this.socket}`, "--log-level=debug");
     // The shell becomes the program, so the pid is the program's.
     const script = `${prelude}; exec "$@" 2>"$0"`;
     const child = spawn("sh", ["-c", script, this.#log, ...command], {
@@ -184,9 +185,13 @@ export class Program {
   }
 }
 
-/** Room for the runtime's own heaps, in KiB and in mappings. */
-const VM_SLACK = 128 * 1024;
-const MAPS_SLACK = 200;
+/**
+ * Room for the runtime's own heaps, in KiB and in mappings: V8 lets the garbage of a thousand short
+ * sessions grow to some 200 MiB. Guest memory is counted exactly; its ranges, where they stay mapped
+ * without a file, have 8 MiB each.
+ */
+const VM_SLACK = 512 * 1024;
+const MAPS_SLACK = 1500;
 
 function compare(before: Holdings, now: Holdings): string[] {
   const found: string[] = [];

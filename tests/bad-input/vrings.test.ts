@@ -18,15 +18,15 @@ import { AVAILABLE, type Ring, USED } from "./ring.ts";
 import { suite } from "./row.ts";
 
 const { row, guest } = suite();
-const QUEUES = 8;
 const withoutEvents = allRingFeatures & ~mask(RingFeature.EVENT_IDX);
 
 row(
   "V1 a vring index that the device does not have is refused",
-  { log: [/Cannot use vring 8: the device has 8/, /Cannot use vring 4294967295/] },
+  { log: [/Cannot use vring 256: the device has \d+/, /Cannot use vring 4294967295/] },
   () => {
     using g = guest();
-    const wide = [QUEUES, 255, 256, 65536, 65537, 0xffffffff];
+    const queues = Number(g.client.askU64("GET_QUEUE_NUM"));
+    const wide = [queues, 255, 256, 65536, 65537, 0xffffffff];
     for (const index of wide) {
       for (const name of ["SET_VRING_NUM", "SET_VRING_BASE", "SET_VRING_ENABLE"] as const) {
         assert.equal(g.client.ack(name, state(index, 1)), "refused", `${name} of ${index}`);
@@ -35,7 +35,7 @@ row(
       assert.equal(g.client.ack("SET_VRING_ADDR", address), "refused", `address of ${index}`);
     }
     using eventfd = createEventFd();
-    for (const index of [QUEUES, 100, 255]) {
+    for (const index of [queues, 200, 255]) {
       for (const name of ["SET_VRING_KICK", "SET_VRING_CALL", "SET_VRING_ERR"] as const) {
         assert.equal(g.client.ack(name, u64(index), [eventfd]), "refused", `${name} of ${index}`);
         assert.equal(g.client.ack(name, u64(index | 0x100)), "refused", `${name} of ${index}`);
@@ -43,7 +43,7 @@ row(
     }
     for (const ring of g.rings) g.verify(ring);
     for (const name of ["SET_VRING_ENDIAN", "VRING_KICK"] as const) {
-      assert.equal(g.client.ack(name, state(QUEUES, 0)), "refused");
+      assert.equal(g.client.ack(name, state(queues, 0)), "refused");
     }
     g.client[Symbol.dispose]();
     for (const index of wide) {
@@ -83,7 +83,7 @@ row("V3 SET_VRING_NUM many times takes no memory", {}, () => {
   ]);
   const block = Uint8Array.from(batch.flat());
   for (let i = 0; i < 100; i++) g.client.raw(block);
-  assert.equal(g.client.askU64("GET_QUEUE_NUM"), 8n);
+  assert.equal(g.client.askU64("GET_STATUS"), 0n);
   g.start(g.ring(1));
   for (const ring of g.rings) g.verify(ring);
 });
@@ -168,12 +168,12 @@ row(
       const ring = g.ring(0);
       const steps: Record<Step, () => void> = {
         table: () => g.setMemory(),
-        num: () => g.must("SET_VRING_NUM", state(0, ring.size)),
+        num: () => void g.client.ack("SET_VRING_NUM", state(0, ring.size)),
         base: () => g.must("SET_VRING_BASE", state(0, 0)),
-        // Without a memory table these may be refused; the connection goes on.
+        // What lets the ring run is refused as long as it cannot; the connection goes on.
         addr: () => void g.client.ack("SET_VRING_ADDR", ringAddresses(ring)),
         kick: () => void g.client.ack("SET_VRING_KICK", u64(0), [ring.kickFd]),
-        enable: () => g.must("SET_VRING_ENABLE", state(0, 1)),
+        enable: () => void g.client.ack("SET_VRING_ENABLE", state(0, 1)),
         get: () => assert.equal(g.stop(ring), 0),
       };
       for (const step of order) steps[step]();

@@ -54,6 +54,12 @@ describe("Log", () => {
     );
   });
 
+  test("stops nothing at level debug", () => {
+    const log = new Log(sink, "debug");
+    for (let i = 0; i < 100; i++) log.error("again");
+    assert.equal(records.length, 100);
+  });
+
   test("counts a message across the logs that share a sink", () => {
     const log = new Log(sink);
     for (let i = 0; i < 10; i++) log.with({ queue: i }).warn("again");

@@ -14,6 +14,7 @@ import {
   socketPair,
 } from "../../ffi/mod.ts";
 import { createPipe } from "../ffi/pipe.ts";
+import { pause } from "./until.ts";
 
 for (const mode of ["blocking", "evented"] as const) {
   describe(`The ${mode} loop`, () => {
@@ -50,6 +51,20 @@ for (const mode of ["blocking", "evented"] as const) {
       });
       assert.equal(count, 3);
       assert.ok(late <= 2, "a timer that was disposed by another ran on");
+    });
+
+    test("knows what time it is, however long it waited to be run", async () => {
+      const { now } = performance;
+      try {
+        const ran = run((loop) => {
+          performance.now = () => now.call(performance) + 3_600_000;
+          loop.after(1, () => loop.stop());
+        });
+        const late = pause(5_000).then(() => "late");
+        assert.notEqual(await Promise.race([ran, late]), "late");
+      } finally {
+        performance.now = now;
+      }
     });
 
     test("runs deferred tasks in order, what they defer a round later", async () => {
@@ -239,12 +254,9 @@ describe("The evented loop between its rounds", () => {
     }
   }
 
-  const within = (milliseconds: number) =>
-    new Promise<void>((resolve) => setTimeout(resolve, milliseconds));
-
   test("runs deferred tasks soon", () =>
     beside(async (loop) => {
-      await within(5);
+      await pause(5);
       const order: number[] = [];
       await new Promise<void>((resolve) => {
         loop.defer(() => order.push(1));
@@ -262,7 +274,7 @@ describe("The evented loop between its rounds", () => {
 
   test("starts timers that are set while it waits", () =>
     beside(async (loop) => {
-      await within(5);
+      await pause(5);
       await new Promise<void>((resolve) => loop.after(1, resolve));
       await new Promise<void>((resolve) => {
         const timer = loop.every(1, () => {
@@ -274,7 +286,7 @@ describe("The evented loop between its rounds", () => {
 
   test("notices watches that are added while it waits", () =>
     beside(async (loop) => {
-      await within(5);
+      await pause(5);
       const { reader, writer } = createPipe();
       await new Promise<void>((resolve) => {
         const watch = loop.watch(reader.number, EPOLLIN, () => {
@@ -289,7 +301,7 @@ describe("The evented loop between its rounds", () => {
 
   test("does not starve JavaScript with tasks that defer themselves", () =>
     beside(async (loop) => {
-      await within(5);
+      await pause(5);
       let turns = 0;
       let timed = false;
       setTimeout(() => {

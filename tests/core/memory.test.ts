@@ -270,6 +270,20 @@ describe("The memory table", () => {
     });
   });
 
+  test("is never used for anything else once a device may go on writing to it", () => {
+    const place = (haunted: boolean): boolean => {
+      using memory = new GuestMemory();
+      memory.replace([spec(0, 16 * PAGE)], [file]);
+      const address = memory.find(0)!.host;
+      if (haunted) memory.haunt();
+      memory.replace([], []);
+      memory.replace([spec(0, 16 * PAGE)], [file]);
+      return memory.find(0)!.host === address;
+    };
+    assert.equal(place(false), true, "memory that nobody writes to is used again");
+    assert.equal(place(true), false);
+  });
+
   test("leaves descriptors and mappings as they were after hundreds of changes", () => {
     using memory = new GuestMemory();
     const specs = Array.from({ length: 8 }, (_, i) => spec(i * 0x10000, (1 + (i % 3)) * PAGE));

@@ -1,6 +1,7 @@
 /** What the properties of tests/properties do not reach: the end of a queue, and very many rounds. */
 import assert from "node:assert/strict";
 import { after, beforeEach, describe, test } from "node:test";
+import { GuestError } from "../../core/errors.ts";
 import { SplitQueue, splitRingBytes } from "../../core/split.ts";
 import { DriverRing } from "./driver.ts";
 import { TestGuest } from "./guest.ts";
@@ -100,6 +101,26 @@ describe("SplitQueue", () => {
       ring.reap().map(({ id }) => id),
       [1, 0],
     );
+  });
+
+  test("takes nothing while it is paused", () => {
+    offer();
+    queue.paused = true;
+    assert.equal(queue.next(), false);
+    queue.paused = false;
+    assert.equal(queue.next(), true);
+  });
+
+  test("tells its owner of a broken driver where nobody would catch it", () => {
+    const told: string[] = [];
+    queue = ring.queue({ ...options, broken: (error) => void told.push(error.rule) });
+    ring.push(99);
+    ring.show();
+    assert.equal(queue.next(), false);
+    assert.deepEqual(told, ["virtio 1.3 2.7.5"]);
+    queue.draining = true;
+    assert.throws(() => queue.next(), GuestError);
+    assert.equal(told.length, 1);
   });
 
   test("resumes by asking for a drain", () => {

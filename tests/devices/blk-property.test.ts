@@ -15,7 +15,7 @@ import { BlkRequests, makeGuest, pattern, segments } from "./blk-requests.ts";
 
 const { IN, OUT, DISCARD, WRITE_ZEROES } = RequestType;
 const SECTORS = 64;
-const numRuns = process.env.RINGSIDE_TEST_FULL === "1" ? 5000 : 500;
+const numRuns = process.env.RINGSIDE_TEST_FULL === "1" ? 5000 : 200;
 
 interface Act {
   readonly kind: "read" | "write" | "discard" | "zero" | "unmap";

@@ -152,11 +152,11 @@ describe("a ring", () => {
     const [queue] = queues as [BlkQueue];
     assert.ok(frontend.hasProtocol(ProtocolFeature.STATUS));
     assert.ok((frontend.getStatus() & DeviceStatus.DRIVER_OK) !== 0);
+    const writer = new Writer(driver);
     const data = new Uint8Array(512).fill(9);
     driver.write(BEYOND, data);
     frontend.setStatus(0);
     assert.equal(frontend.getStatus(), 0);
-    const writer = new Writer(driver);
     writer.submit(1);
     assert.equal(queue.wait(30), false, "a stopped ring takes nothing");
     const base = queue.vring.stop(frontend.connection);
@@ -258,7 +258,8 @@ describe("a connection", () => {
     const files = openFilesAtRest();
     for (let round = 0; round < (full ? 500 : 30); round++) {
       using driver = BlkDriver.connect(program.socket, { queues: 2 });
-      for (const queue of driver.queues) new Writer(driver, queue).submit(1 + (round % 32));
+      const writers = driver.queues.map((queue) => new Writer(driver, queue));
+      for (const writer of writers) writer.submit(1 + (round % 32));
       if (round % 3 === 0) take(driver.queues[0]!);
     }
     assertReleased(files);

@@ -157,6 +157,8 @@ describe("guest memory", () => {
     const { frontend } = driver;
     blank(driver);
     whileBusy(driver, 20, () => frontend.replaceMemory());
+    // The descriptors of a message are closed after it was acknowledged.
+    frontend.barrier();
     const files = openFiles(program.pid);
     const size = vmSize(program.pid);
     let extra: GuestRegion | null = null;
@@ -172,6 +174,7 @@ describe("guest memory", () => {
         extra = null;
       }
     });
+    frontend.barrier();
     assert.deepEqual(openFiles(program.pid), files);
     assert.equal(mappingsOf(program.pid, GUEST), 1);
     assert.ok(vmSize(program.pid) < size + 64 * 1024, "the address space does not grow");

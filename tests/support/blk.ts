@@ -1,6 +1,7 @@
 /** `vhost-user-blk` for tests. */
 
 import assert from "node:assert/strict";
+import { runtime } from "../../ffi/mod.ts";
 import type { WorkloadResult } from "../../frontend/mod.ts";
 import {
   BlkDriver,
@@ -9,6 +10,7 @@ import {
   Journal,
   runWorkload,
 } from "../../frontend/mod.ts";
+import { programOf } from "./process-status.ts";
 import { launcher, Program, type ProgramOptions } from "./program.ts";
 
 export const MIB = 2 ** 20;
@@ -21,7 +23,9 @@ export function serveBlk(
   options: ProgramOptions = {},
 ): Program {
   const command = [launcher("vhost-user-blk"), "--socket-path=SOCKET", `--blk-file=${store}`];
-  return new Program([...command, ...args], options);
+  const program = new Program([...command, ...args], options);
+  assert.match(programOf(program.pid), new RegExp(runtime.name), "both sides have one runtime");
+  return program;
 }
 
 /** Asserts that a workload went well. */

@@ -6,7 +6,9 @@ export function isAlive(pid: number): boolean {
   try {
     const stat = readFileSync(`/proc/${pid}/stat`, "utf8");
     const state = stat.slice(stat.lastIndexOf(")") + 2)[0];
-    return state !== "Z" && state !== "X";
+    if (state !== "Z" && state !== "X") return true;
+    // Descriptors stay open until the last thread is gone, which need not be the first one.
+    return readdirSync(`/proc/${pid}/task`).length > 1;
   } catch {
     return false;
   }

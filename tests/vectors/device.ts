@@ -29,6 +29,7 @@ export const vectorDevice: AnyDevice = defineDevice({
         host.updateConfig({ switch: data[0]! });
       },
       reset: () => host.updateConfig(initial),
+      disconnected: () => host.updateConfig(initial),
     },
   }),
 });

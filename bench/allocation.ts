@@ -1,0 +1,147 @@
+/**
+ * What the data plane allocates per request. Rings and devices are driven in this process with a
+ * million requests each; at last the whole back-end is, by an independent front-end on its socket.
+ * `--json` prints the figures for tests/bench/allocation.test.ts.
+ */
+import { truncateSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { parseArgs } from "node:util";
+import { type Backend, openBackend } from "../core/backend.ts";
+import type { Chain } from "../core/chain.ts";
+import type { Device } from "../core/device.ts";
+import { Log } from "../core/log.ts";
+import { Loop } from "../core/loop.ts";
+import type { SplitQueue } from "../core/split.ts";
+import blk from "../devices/blk/mod.ts";
+import { listenUnix, runtime } from "../ffi/mod.ts";
+import { runVublk } from "../tests/tools/vublk.ts";
+import { serve } from "./lib/drain.ts";
+import { memoryFolder, removeFolder } from "./lib/files.ts";
+import { type Allocation, makeMeter, measureAllocation } from "./lib/heap.ts";
+import { save, table } from "./lib/report.ts";
+import { CAPACITY, RingFixture, type RingFixtureOptions } from "./lib/ring-fixture.ts";
+
+const { values: options } = parseArgs({
+  options: {
+    requests: { type: "string", default: "1000000" },
+    json: { type: "boolean", default: false },
+    quick: { type: "boolean", default: false },
+  },
+});
+const total = options.quick ? 200_000 : Number(options.requests);
+const meter = await makeMeter();
+const results: Record<string, Allocation> = {};
+
+type Handle = (chain: Chain, queue: SplitQueue) => number;
+
+/** Serves batches of `fixture` and measures. */
+function measureQueue(name: string, shape: RingFixtureOptions, handle?: Handle): void {
+  using fixture = new RingFixture(shape);
+  const queue = fixture.makeQueue(() => {});
+  results[name] = measureAllocation(meter, total, () => {
+    fixture.offer();
+    if (handle === undefined) return serve(queue);
+    let done = 0;
+    for (; queue.next(); done++) queue.complete(queue.chain.head, handle(queue.chain, queue));
+    queue.publish();
+    return done;
+  });
+}
+
+function blkOptions(blkFile: string) {
+  return {
+    ...{ blkFile, readOnly: false, direct: false, numQueues: 1, serial: "bench" },
+    ...{ logicalBlockSize: 512, cache: "writeback" },
+  };
+}
+
+async function withBackend<T>(
+  blkFile: string,
+  use: (backend: Backend, loop: Loop) => T | Promise<T>,
+): Promise<T> {
+  using loop = new Loop();
+  const backend = await openBackend(blk, blkOptions(blkFile), { loop, log: new Log() });
+  try {
+    return await use(backend, loop);
+  } finally {
+    await backend.close();
+  }
+}
+
+function measureDevice(name: string, device: Device, write: boolean): void {
+  measureQueue(name, { indirect: true, write }, (chain, queue) => {
+    const written = device.handle!(chain, queue);
+    if (written < 0) throw new Error(`${name}: the device answers ${written}`);
+    return written;
+  });
+}
+
+/** The whole back-end, on a socket: what each wake-up allocates counts here too. */
+async function measureProgram(name: string, folder: string, blkFile: string): Promise<void> {
+  await withBackend(blkFile, async (backend, loop) => {
+    const socket = join(folder, "program.sock");
+    backend.listen(listenUnix(socket));
+    const load = ["-w", "mixed", "-d", "64"];
+    let made = 0;
+    let counting = false;
+    // Short enough for no collection to fall between two looks.
+    const look = loop.every(meter.unit === "objects" ? 10 : 1000, () => {
+      if (counting) made += meter.allocated();
+    });
+    const measure = async (): Promise<void> => {
+      await runVublk(socket, [...load, "-n", `${total}`]);
+      const before = meter.used();
+      meter.allocated();
+      counting = true;
+      await runVublk(socket, [...load, "-n", `${total}`]);
+      counting = false;
+      made += meter.allocated();
+      const growth = meter.used() - before;
+      results[name] = { unit: meter.unit, perRequest: made / total, growth };
+    };
+    const measured = measure().finally(() => loop.stop());
+    await loop.run();
+    look[Symbol.dispose]();
+    await measured;
+  });
+}
+
+const folder = memoryFolder();
+try {
+  const file = join(folder, "disk.img");
+  writeFileSync(file, "");
+  truncateSync(file, CAPACITY);
+  let kept: object | null = null;
+  measureQueue("control: one object per request", {}, (chain) => {
+    kept = { head: chain.head };
+    return chain.writableBytes;
+  });
+  if (kept === null) throw new Error("the control did not run");
+  measureQueue("ring, direct", {});
+  measureQueue("ring, indirect", { indirect: true });
+  for (const store of [`null:${CAPACITY}`, `ram:${CAPACITY}`, file]) {
+    const kind = store === file ? "file" : store.replace(/:.*/, "");
+    await withBackend(store, ({ device }) => {
+      for (const write of [false, true]) {
+        measureDevice(`blk, ${kind}, ${write ? "writes" : "reads"}`, device, write);
+      }
+    });
+  }
+  await measureProgram("program, file, mixed, depth 64", folder, file);
+} finally {
+  removeFolder(folder);
+}
+
+if (options.json) console.log(JSON.stringify(results));
+else {
+  const unit = meter.unit;
+  console.log(`\nAllocation over ${total} requests, ${runtime.name} ${runtime.version}:\n`);
+  const rows = Object.entries(results).map(([name, { perRequest, growth }]) => ({
+    what: name,
+    [`${unit} per request`]: perRequest.toFixed(unit === "bytes" ? 2 : 4),
+    "heap growth, KiB": (growth / 1024).toFixed(0),
+  }));
+  console.log(table(rows));
+  if (!options.quick) save(`allocation-${runtime.name}`, results);
+}
+process.exit(0);

@@ -1,0 +1,164 @@
+/**
+ * A driver's split ring with a batch of block requests laid out in shared memory, for measuring how
+ * fast a device walks it. Making the batch available again costs one store.
+ *
+ * Guest memory has three regions. Rings, headers and status bytes lie in the first one; the data
+ * buffers are spread over all three, so that translation has to look for the region.
+ */
+import { GuestMemory, type RegionSpec } from "../../core/memory.ts";
+import { SplitQueue, splitRingBytes } from "../../core/split.ts";
+import { createMemfd } from "../../ffi/mod.ts";
+
+/** Requests made available at once. It divides the ring's size, so that slots repeat. */
+export const BATCH = 64;
+export const RING_SIZE = 256;
+export const DATA_SIZE = 4096;
+/** Descriptors of a request: header, data, status. */
+export const CHAIN_LENGTH = 3;
+/** Bytes of the disk that the requests read from. */
+export const CAPACITY = 64 * 2 ** 20;
+
+const REGION_SIZE = 4 * 2 ** 20;
+const USER_BASE = 0x7000_0000_0000;
+const GUEST_BASES = [0, 0x1_0000_0000, 0x40_0000_0000];
+/** Types of block requests (virtio 1.3, 5.2.6). */
+const IN = 0;
+const OUT = 1;
+/** Flags of descriptors (virtio 1.3, 2.7.5). */
+const NEXT = 1;
+const WRITE = 2;
+const INDIRECT = 4;
+
+/** Places in the first region, in bytes. */
+const DESCRIPTORS = 0x1000;
+const AVAILABLE = 0x3000;
+const USED = 0x4000;
+const TABLES = 0x6000;
+const HEADERS = 0x10000;
+const STATUS = 0x20000;
+const DATA = 0x100000;
+
+export interface RingAddresses {
+  readonly descriptor: number;
+  readonly available: number;
+  readonly used: number;
+}
+
+export interface RingFixtureOptions {
+  /** Each request is a table of its own. */
+  readonly indirect?: boolean;
+  /** The requests write to the disk instead of reading from it. */
+  readonly write?: boolean;
+}
+
+export class RingFixture implements Disposable {
+  readonly memory = new GuestMemory();
+  readonly indirect: boolean;
+  readonly #write: boolean;
+  /** Process addresses of the ring's parts. */
+  readonly addresses: RingAddresses;
+  readonly #first: DataView<ArrayBuffer>;
+  readonly #available: Uint16Array<ArrayBuffer>;
+  #next = 0;
+
+  constructor({ indirect = false, write = false }: RingFixtureOptions = {}) {
+    this.indirect = indirect;
+    this.#write = write;
+    this.#share();
+    const { host } = this.memory.regions[0]!;
+    const { data } = this.memory.find(GUEST_BASES[0]!)!;
+    this.#first = data;
+    this.#available = new Uint16Array(
+      data.buffer,
+      data.byteOffset + AVAILABLE,
+      splitRingBytes(RING_SIZE).available / 2,
+    );
+    this.addresses = {
+      descriptor: host + DESCRIPTORS,
+      available: host + AVAILABLE,
+      used: host + USED,
+    };
+    for (let i = 0; i < BATCH; i++) this.#writeRequest(i);
+    for (let slot = 0; slot < RING_SIZE; slot++) {
+      const request = slot % BATCH;
+      this.#available[2 + slot] = indirect ? request : request * CHAIN_LENGTH;
+    }
+  }
+
+  /** The device's side of this ring, which starts where the driver stands. */
+  makeQueue(onCall: () => void): SplitQueue {
+    const queue = new SplitQueue({
+      index: 0,
+      name: "bench",
+      size: RING_SIZE,
+      memory: this.memory,
+      ...this.addresses,
+      base: this.#next,
+      indirect: this.indirect,
+      eventIdx: true,
+      call: onCall,
+      requestPublish: () => {},
+      requestDrain: () => {},
+    });
+    queue.draining = true;
+    return queue;
+  }
+
+  /** Makes a whole batch available. */
+  offer(): void {
+    this.#next = (this.#next + BATCH) & 0xffff;
+    Atomics.store(this.#available, 1, this.#next);
+  }
+
+  [Symbol.dispose](): void {
+    this.memory[Symbol.dispose]();
+  }
+
+  #share(): void {
+    const specs: RegionSpec[] = GUEST_BASES.map((guestAddress, i) => ({
+      guestAddress,
+      size: REGION_SIZE,
+      userAddress: USER_BASE + guestAddress,
+      mmapOffset: i * REGION_SIZE,
+    }));
+    const fd = createMemfd("ringside-bench", REGION_SIZE * specs.length);
+    try {
+      this.memory.replace(
+        specs,
+        specs.map(() => fd),
+      );
+    } finally {
+      fd.close();
+    }
+  }
+
+  #writeRequest(i: number): void {
+    const header = HEADERS + i * 64;
+    // Each has sectors of its own; status bytes lie on cache lines of their own, as with drivers.
+    this.#first.setUint32(header, this.#write ? OUT : IN, true);
+    this.#first.setUint32(header + 8, (i * DATA_SIZE) / 512, true);
+    const data = GUEST_BASES[i % GUEST_BASES.length]! + DATA + i * DATA_SIZE;
+    const table = this.indirect ? TABLES + i * CHAIN_LENGTH * 16 : DESCRIPTORS;
+    const base = this.indirect ? 0 : i * CHAIN_LENGTH;
+    this.#descriptor(table, base, header, 16, NEXT, base + 1);
+    this.#descriptor(table, base + 1, data, DATA_SIZE, NEXT | (this.#write ? 0 : WRITE), base + 2);
+    this.#descriptor(table, base + 2, STATUS + i * 64, 1, WRITE, 0);
+    if (this.indirect) this.#descriptor(DESCRIPTORS, i, table, CHAIN_LENGTH * 16, INDIRECT, 0);
+  }
+
+  #descriptor(
+    table: number,
+    index: number,
+    address: number,
+    length: number,
+    flags: number,
+    next: number,
+  ): void {
+    const at = table + index * 16;
+    this.#first.setUint32(at, address >>> 0, true);
+    this.#first.setUint32(at + 4, Math.floor(address / 2 ** 32), true);
+    this.#first.setUint32(at + 8, length, true);
+    this.#first.setUint16(at + 12, flags, true);
+    this.#first.setUint16(at + 14, next, true);
+  }
+}

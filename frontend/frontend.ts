@@ -1,0 +1,321 @@
+/** A vhost-user front-end: what a virtual machine monitor does between a guest and a back-end. */
+import { describeBits, has, mask, RingFeature, VhostFeature } from "../core/features.ts";
+import { ConfigHeader, U64 } from "../core/payloads.ts";
+import { ConfigFlag, DeviceStatus, frontEndMessages, ProtocolFeature } from "../core/protocol.ts";
+import { Fd } from "../ffi/mod.ts";
+import type { BackEndRequests } from "./backend-requests.ts";
+import { Connection, type ConnectionOptions } from "./connection.ts";
+import { BackEndError } from "./errors.ts";
+import { GuestMemory, type GuestRegion, type MemoryOptions } from "./guest-memory.ts";
+import { sendAddRegion, sendMemoryTable, sendRemoveRegion } from "./memory-messages.ts";
+import {
+  type Negotiated,
+  type NegotiationOptions,
+  negotiate,
+  passRequests,
+} from "./negotiation.ts";
+import { Vring, type VringOptions } from "./vring.ts";
+
+export interface FrontendOptions extends ConnectionOptions, NegotiationOptions {
+  /** The guest's memory, which the front-end then owns; one region of 32 MiB by default. */
+  readonly memory?: GuestMemory | MemoryOptions;
+  /**
+   * How memory is shared: in one table, or region by region. By default region by region where that
+   * is negotiated, as QEMU does.
+   */
+  readonly share?: "table" | "slots";
+}
+
+/** Where a back-end is: the path of its socket, or a connection to it. */
+export type BackEndAddress = string | Fd | Connection;
+
+const M = frontEndMessages;
+
+export class Frontend implements Disposable {
+  readonly options: FrontendOptions;
+  readonly memory: GuestMemory;
+  readonly vrings: Vring[] = [];
+  #connection: Connection;
+  #agreed: Negotiated;
+  #path: string | null = null;
+  /** Regions that this connection's back-end has. */
+  readonly #shared = new Set<GuestRegion>();
+  #started = false;
+
+  /** Takes `connection` and runs the handshake on it. */
+  constructor(connection: Connection, options: FrontendOptions = {}) {
+    const { memory } = options;
+    this.options = options;
+    this.#connection = connection;
+    try {
+      this.#agreed = negotiate(connection, options);
+      this.memory = memory instanceof GuestMemory ? memory : new GuestMemory(memory);
+    } catch (error) {
+      connection.close();
+      throw error;
+    }
+  }
+
+  /**
+   * Connects to a path, where it tries again until somebody listens there or the time is up, or goes
+   * on over a connected socket, which it takes.
+   */
+  static open(to: BackEndAddress, options: FrontendOptions = {}): Frontend {
+    if (to instanceof Connection) return new Frontend(to, options);
+    if (to instanceof Fd) return new Frontend(new Connection(to, options), options);
+    const frontend = new Frontend(Connection.connect(to, options), options);
+    frontend.#path = to;
+    return frontend;
+  }
+
+  get connection(): Connection {
+    return this.#connection;
+  }
+
+  /** What both sides agreed on. */
+  get agreed(): Negotiated {
+    return this.#agreed;
+  }
+
+  /** The virtio features of this session. */
+  get features(): bigint {
+    return this.#agreed.features;
+  }
+
+  /** The back-end's own requests. Throws when it makes none. */
+  get requests(): BackEndRequests {
+    const { requests } = this.#agreed;
+    if (requests === null)
+      throw new Error("Cannot receive requests: BACKEND_REQ is not negotiated");
+    return requests;
+  }
+
+  hasProtocol(feature: number): boolean {
+    return has(this.#agreed.protocol, feature);
+  }
+
+  /** Makes a vring, which `start` sets up. */
+  addVring(index: number, options: VringOptions): Vring {
+    const vring = new Vring(index, this.memory, {
+      eventIdx: has(this.features, RingFeature.EVENT_IDX),
+      legacy: !has(this.features, RingFeature.VERSION_1),
+      ...options,
+    });
+    this.vrings.push(vring);
+    return vring;
+  }
+
+  /** The driver is ready: features, memory, vrings. */
+  start(): void {
+    this.acceptFeatures();
+    this.shareMemory();
+    const bases = this.vrings.map((vring) => vring.ring.availableIndex);
+    this.startVrings(this.vrings, bases);
+    if (this.hasProtocol(ProtocolFeature.STATUS)) {
+      const { ACKNOWLEDGE, DRIVER, DRIVER_OK } = DeviceStatus;
+      this.addStatus(ACKNOWLEDGE | DRIVER | DRIVER_OK);
+    }
+    this.barrier();
+    this.#started = true;
+  }
+
+  acceptFeatures(features: bigint = this.features): void {
+    this.#connection.command(M.SET_FEATURES, U64.encode({ value: features }));
+    if (!this.hasProtocol(ProtocolFeature.STATUS)) return;
+    this.addStatus(DeviceStatus.FEATURES_OK);
+    if ((this.getStatus() & DeviceStatus.FEATURES_OK) === 0) {
+      throw new BackEndError("refused", "The back-end does not keep FEATURES_OK");
+    }
+  }
+
+  /** Shares what the back-end does not have yet, as `options.share` says. */
+  shareMemory(): void {
+    const slots = this.hasProtocol(ProtocolFeature.CONFIGURE_MEM_SLOTS);
+    const { share = slots ? "slots" : "table" } = this.options;
+    if (share === "table") return this.replaceMemory();
+    if (!slots) {
+      throw new Error("Cannot share memory in slots: CONFIGURE_MEM_SLOTS is not negotiated");
+    }
+    for (const region of this.memory.regions) {
+      if (!this.#shared.has(region)) this.#share(region);
+    }
+  }
+
+  #share(region: GuestRegion): void {
+    sendAddRegion(this.#connection, region);
+    this.#shared.add(region);
+  }
+
+  /** Sends the table of all regions, which replaces what was shared before. */
+  replaceMemory(): void {
+    sendMemoryTable(this.#connection, this.memory.regions);
+    this.#shared.clear();
+    for (const region of this.memory.regions) this.#shared.add(region);
+  }
+
+  /** Appends a region to the guest's memory and shares it. */
+  addRegion(size?: number): GuestRegion {
+    const region = this.memory.append(size);
+    this.#share(region);
+    return region;
+  }
+
+  /** Takes a region away from the back-end and from the guest. */
+  removeRegion(region: GuestRegion): void {
+    sendRemoveRegion(this.#connection, region);
+    this.#shared.delete(region);
+    this.memory.remove(region);
+    region[Symbol.dispose]();
+  }
+
+  /** Sets up, starts and enables vrings, each at its base. */
+  startVrings(vrings: readonly Vring[], bases: readonly number[]): void {
+    if (this.options.order === "owner-first") this.#startTogether(vrings, bases);
+    else for (const [i, vring] of vrings.entries()) this.#startVring(vring, bases[i]!);
+    if (!has(this.features, VhostFeature.PROTOCOL_FEATURES)) return;
+    for (const vring of vrings) vring.enable(this.#connection, true);
+  }
+
+  #startVring(vring: Vring, base: number): void {
+    const connection = this.#connection;
+    vring.setSize(connection);
+    vring.setBase(connection, base);
+    vring.setAddresses(connection);
+    vring.setErr(connection);
+    vring.setKick(connection);
+    vring.setCall(connection);
+  }
+
+  #startTogether(vrings: readonly Vring[], bases: readonly number[]): void {
+    const connection = this.#connection;
+    for (const vring of vrings) vring.setSize(connection);
+    for (const [i, vring] of vrings.entries()) {
+      vring.setAddresses(connection);
+      vring.setBase(connection, bases[i]!);
+      vring.setCall(connection);
+      vring.setKick(connection);
+      vring.setErr(connection);
+    }
+    const { requests } = this.#agreed;
+    if (requests !== null && !requests.remote.closed) passRequests(connection, requests);
+  }
+
+  /** Stops a vring. Returns the available index that it goes on from. */
+  stopVring(vring: Vring): number {
+    if (has(this.features, VhostFeature.PROTOCOL_FEATURES)) vring.enable(this.#connection, false);
+    return vring.stop(this.#connection);
+  }
+
+  /** Stops all vrings, as for a paused guest. Returns their indices. */
+  stop(): number[] {
+    const bases = this.vrings.map((vring) => this.stopVring(vring));
+    if (this.hasProtocol(ProtocolFeature.STATUS)) this.setStatus(0);
+    this.#started = false;
+    return bases;
+  }
+
+  /** Waits until the back-end has read everything that was sent. */
+  barrier(): void {
+    this.#connection.request(M.GET_FEATURES);
+  }
+
+  /** Reads config space. Null when the back-end says that the range cannot be read. */
+  getConfig(offset: number, size: number): Uint8Array<ArrayBuffer> | null {
+    const request = new Uint8Array(ConfigHeader.size + size);
+    ConfigHeader.encode({ offset, size, flags: ConfigFlag.WRITABLE }, request);
+    const { payload } = this.#connection.request(M.GET_CONFIG, request);
+    if (payload.length === 0) return null;
+    const header = ConfigHeader.decode(payload);
+    const right = header.offset === offset && header.size === size;
+    if (!right || payload.length !== request.length) {
+      const message = `GET_CONFIG of ${size} bytes at ${offset} is answered by ${payload.length}`;
+      throw new BackEndError(
+        "malformed",
+        `${message} bytes for ${header.size} at ${header.offset}`,
+      );
+    }
+    return payload.slice(ConfigHeader.size);
+  }
+
+  /** Writes config space. */
+  setConfig(offset: number, data: Uint8Array, flags: number = ConfigFlag.WRITABLE): void {
+    const payload = new Uint8Array(ConfigHeader.size + data.length);
+    ConfigHeader.encode({ offset, size: data.length, flags }, payload);
+    payload.set(data, ConfigHeader.size);
+    this.#connection.command(M.SET_CONFIG, payload);
+  }
+
+  getStatus(): number {
+    return Number(U64.decode(this.#connection.request(M.GET_STATUS).payload).value);
+  }
+
+  setStatus(status: number): void {
+    this.#connection.command(M.SET_STATUS, U64.encode({ value: BigInt(status) }));
+  }
+
+  /** Sets further bits of the device status. */
+  addStatus(bits: number): void {
+    this.setStatus(this.getStatus() | bits);
+  }
+
+  resetDevice(): void {
+    this.#connection.command(M.RESET_DEVICE);
+  }
+
+  /** Drops the connection as a front-end does that dies: without a word. */
+  disconnect(): void {
+    this.#connection.close();
+    this.#agreed.requests?.[Symbol.dispose]();
+    this.#shared.clear();
+  }
+
+  /**
+   * Connects anew, to the same path or over `socket`, and goes on: features and memory as before,
+   * each ring from its used index on with what is still in flight.
+   */
+  reconnect(socket?: Fd): void {
+    this.disconnect();
+    const kept = this.features & ~mask(VhostFeature.PROTOCOL_FEATURES);
+    const end = performance.now() + this.#connection.timeout;
+    while (!this.#renew(socket, kept)) {
+      if (performance.now() > end) {
+        throw new BackEndError("closed", "The back-end ends each new connection at once");
+      }
+    }
+    const missing = kept & ~this.features;
+    if (missing !== 0n) {
+      const names = describeBits(missing, RingFeature);
+      throw new BackEndError("refused", `The new back-end does not offer what is in use: ${names}`);
+    }
+    if (!this.#started) return;
+    // The handshake shows that the last session is over and writes to the rings no more.
+    const bases = this.vrings.map(({ ring }) => ring.rewind());
+    this.acceptFeatures();
+    this.shareMemory();
+    this.startVrings(this.vrings, bases);
+    this.barrier();
+  }
+
+  /** Makes a new connection. False when it was still accepted by a program that is ending. */
+  #renew(socket: Fd | undefined, features: bigint): boolean {
+    const { timeout } = this.options;
+    if (socket !== undefined) this.#connection = new Connection(socket, { timeout });
+    else if (this.#path !== null) this.#connection = Connection.connect(this.#path, { timeout });
+    else throw new Error("Cannot reconnect: the front-end was given a connection, not a path");
+    try {
+      this.#agreed = negotiate(this.#connection, { ...this.options, features });
+      return true;
+    } catch (error) {
+      this.#connection.close();
+      const gone = error instanceof BackEndError && error.fault === "closed";
+      if (socket === undefined && gone) return false;
+      throw error;
+    }
+  }
+
+  [Symbol.dispose](): void {
+    this.disconnect();
+    for (const vring of this.vrings) vring[Symbol.dispose]();
+    this.memory[Symbol.dispose]();
+  }
+}

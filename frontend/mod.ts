@@ -1,0 +1,61 @@
+/**
+ * The other side of vhost-user: a front-end with drivers, for tests, demonstrations and measurements.
+ * Everything is synchronous and has a time limit; the back-end runs in another process.
+ */
+export {
+  type BackEndRequest,
+  BackEndRequests,
+  type BackEndRequestsOptions,
+} from "./backend-requests.ts";
+export { Connection, type ConnectionOptions, type Reply, type SideChannel } from "./connection.ts";
+export {
+  DriverRing,
+  INDIRECT,
+  NEXT,
+  type RawDescriptor,
+  type RingOptions,
+  WRITE,
+} from "./driver-ring.ts";
+export {
+  type BlkConfig,
+  BlkDriver,
+  BlkError,
+  type BlkOptions,
+  encodeRanges,
+  type RequestDetails,
+  type SectorRange,
+} from "./drivers/blk.ts";
+export { BlkQueue, type BlkQueueOptions, type Framing } from "./drivers/blk-queue.ts";
+export { BlkConfigSpace, BlkFeature, BlkRequest, BlkStatus } from "./drivers/blk-wire.ts";
+export { RngDriver, type RngOptions } from "./drivers/rng.ts";
+export { SimpleQueue, type SimpleQueueOptions } from "./drivers/simple.ts";
+export { BackEndError, type Fault } from "./errors.ts";
+export { type BackEndAddress, Frontend, type FrontendOptions } from "./frontend.ts";
+export {
+  GuestMemory,
+  GuestRegion,
+  type MemoryOptions,
+  planRegion,
+  type RegionPlan,
+} from "./guest-memory.ts";
+export { Histogram } from "./histogram.ts";
+export { Journal } from "./journal.ts";
+export {
+  type MessageOrder,
+  type Negotiated,
+  type NegotiationOptions,
+  negotiate,
+  protocolFeatures,
+  ringFeatures,
+} from "./negotiation.ts";
+export { Notifier } from "./notifier.ts";
+export { fillPattern, isPattern } from "./pattern.ts";
+export type { RingPlace } from "./ring-place.ts";
+export { Vring, type VringOptions } from "./vring.ts";
+export { PollSet, sleep, waitFor } from "./wait.ts";
+export {
+  type Progress,
+  runWorkload,
+  type WorkloadOptions,
+  type WorkloadResult,
+} from "./workload.ts";

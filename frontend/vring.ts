@@ -1,0 +1,157 @@
+/** One vring as a front-end sets it up: a driver's ring, its notifications, and the messages for both. */
+import { U64, VringAddr, VringState } from "../core/payloads.ts";
+import { frontEndMessages, type MessageRow, VRING_NO_FD } from "../core/protocol.ts";
+import type { Fd } from "../ffi/mod.ts";
+import type { Connection } from "./connection.ts";
+import { DriverRing, type RingOptions } from "./driver-ring.ts";
+import { BackEndError } from "./errors.ts";
+import type { GuestMemory } from "./guest-memory.ts";
+import { Notifier } from "./notifier.ts";
+import { DEFAULT_TIMEOUT } from "./wait.ts";
+
+export interface VringOptions extends RingOptions {
+  /** Makes kick, call and err; eventfds by default. */
+  readonly notifier?: (role: "kick" | "call" | "err") => Notifier;
+  /** False: no kick descriptor is passed, the back-end polls. True by default. */
+  readonly kicks?: boolean;
+  /** False: no call descriptor is passed, the driver polls. True by default. */
+  readonly calls?: boolean;
+}
+
+export class Vring implements Disposable {
+  readonly index: number;
+  readonly ring: DriverRing;
+  readonly kick: Notifier;
+  readonly call: Notifier;
+  readonly err: Notifier;
+  started = false;
+  /** Kicks sent so far. */
+  kicks = 0;
+  readonly #memory: GuestMemory;
+  readonly #passKick: boolean;
+  readonly #passCall: boolean;
+
+  constructor(index: number, memory: GuestMemory, options: VringOptions) {
+    const { notifier = () => Notifier.eventFd(), kicks = true, calls = true } = options;
+    this.index = index;
+    this.ring = new DriverRing(memory, options);
+    this.kick = notifier("kick");
+    this.call = notifier("call");
+    this.err = notifier("err");
+    this.#memory = memory;
+    this.#passKick = kicks;
+    this.#passCall = calls;
+  }
+
+  /** Shows the device what was added to the ring, and kicks it if it wants that. */
+  publish(): void {
+    if (!this.ring.publish()) return;
+    this.kicks++;
+    this.kick.signal();
+  }
+
+  /**
+   * Waits until a completion can be taken. False when none comes in time. Throws when one came
+   * without the notification that was asked for.
+   */
+  wait(milliseconds: number = DEFAULT_TIMEOUT): boolean {
+    const { ring } = this;
+    if (!this.#passCall) return this.#poll(milliseconds);
+    const end = performance.now() + milliseconds;
+    // A notification may be left of completions that were taken without it.
+    while (!ring.enableCalls()) {
+      if (this.call.take(Math.max(0, end - performance.now()))) continue;
+      if (ring.shownUsedIndex === ring.usedIndex) return false;
+      const count = (ring.shownUsedIndex - ring.usedIndex) & 0xffff;
+      const message = `Vring ${this.index} has ${count} completions without a call`;
+      throw new BackEndError("silent", `${message} after ${milliseconds} ms`);
+    }
+    ring.disableCalls();
+    return true;
+  }
+
+  #poll(milliseconds: number): boolean {
+    const { ring } = this;
+    const end = performance.now() + milliseconds;
+    while (ring.shownUsedIndex === ring.usedIndex) {
+      if (performance.now() > end) return false;
+    }
+    return true;
+  }
+
+  /** Tells whether the back-end says that the ring is broken. */
+  broken(milliseconds = 0): boolean {
+    return this.err.take(milliseconds);
+  }
+
+  setSize(connection: Connection): void {
+    this.#sendState(connection, frontEndMessages.SET_VRING_NUM, this.ring.size);
+  }
+
+  setBase(connection: Connection, base: number): void {
+    this.#sendState(connection, frontEndMessages.SET_VRING_BASE, base);
+  }
+
+  setAddresses(connection: Connection): void {
+    const { descriptor, available, used } = this.ring.place;
+    const user = (address: number) => BigInt(this.#memory.userAddress(address));
+    const payload = VringAddr.encode({
+      index: this.index,
+      descriptor: user(descriptor),
+      available: user(available),
+      used: user(used),
+    });
+    connection.command(frontEndMessages.SET_VRING_ADDR, payload);
+  }
+
+  setKick(connection: Connection): void {
+    this.#sendFd(
+      connection,
+      frontEndMessages.SET_VRING_KICK,
+      this.#passKick ? this.kick.reader : null,
+    );
+    this.started = true;
+  }
+
+  setCall(connection: Connection): void {
+    this.#sendFd(
+      connection,
+      frontEndMessages.SET_VRING_CALL,
+      this.#passCall ? this.call.writer : null,
+    );
+  }
+
+  setErr(connection: Connection): void {
+    this.#sendFd(connection, frontEndMessages.SET_VRING_ERR, this.err.writer);
+  }
+
+  enable(connection: Connection, enabled: boolean): void {
+    this.#sendState(connection, frontEndMessages.SET_VRING_ENABLE, enabled ? 1 : 0);
+  }
+
+  /** Stops the ring (GET_VRING_BASE). Returns the available index to go on from. */
+  stop(connection: Connection): number {
+    const row = frontEndMessages.GET_VRING_BASE;
+    const payload = VringState.encode({ index: this.index, num: 0 });
+    const { index, num } = VringState.decode(connection.request(row, payload).payload);
+    if (index !== this.index) {
+      const message = `GET_VRING_BASE of vring ${this.index} is answered for ${index}`;
+      throw new BackEndError("malformed", message);
+    }
+    this.started = false;
+    return num;
+  }
+
+  [Symbol.dispose](): void {
+    for (const notifier of [this.kick, this.call, this.err]) notifier[Symbol.dispose]();
+  }
+
+  #sendState(connection: Connection, row: MessageRow, num: number): void {
+    connection.command(row, VringState.encode({ index: this.index, num }));
+  }
+
+  #sendFd(connection: Connection, row: MessageRow, fd: Fd | null): void {
+    const value = BigInt(this.index | (fd === null ? VRING_NO_FD : 0));
+    connection.command(row, U64.encode({ value }), fd === null ? [] : [fd]);
+  }
+}
