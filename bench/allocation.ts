@@ -18,7 +18,7 @@ import { runVublk } from "../tests/tools/vublk.ts";
 import { serve } from "./lib/drain.ts";
 import { memoryFolder, removeFolder } from "./lib/files.ts";
 import { type Allocation, makeMeter, measureAllocation } from "./lib/heap.ts";
-import { save, table } from "./lib/report.ts";
+import { Report } from "./lib/report.ts";
 import { CAPACITY, RingFixture, type RingFixtureOptions } from "./lib/ring-fixture.ts";
 
 const { values: options } = parseArgs({
@@ -135,13 +135,16 @@ try {
 if (options.json) console.log(JSON.stringify(results));
 else {
   const unit = meter.unit;
-  console.log(`\nAllocation over ${total} requests, ${runtime.name} ${runtime.version}:\n`);
-  const rows = Object.entries(results).map(([name, { perRequest, growth }]) => ({
-    what: name,
-    [`${unit} per request`]: perRequest.toFixed(unit === "bytes" ? 2 : 4),
-    "heap growth, KiB": (growth / 1024).toFixed(0),
-  }));
-  console.log(table(rows));
-  if (!options.quick) save(`allocation-${runtime.name}`, results);
+  const report = new Report(`allocation-${runtime.name}`);
+  report.section(
+    `Allocation under ${runtime.name} ${runtime.version}, over ${total} requests`,
+    Object.entries(results).map(([name, { perRequest, growth }]) => ({
+      what: name,
+      [`${unit} per request`]: perRequest.toFixed(unit === "bytes" ? 2 : 4),
+      "heap growth, KiB": (growth / 1024).toFixed(0),
+    })),
+    results,
+  );
+  if (!options.quick) report.save();
 }
 process.exit(0);

@@ -7,7 +7,7 @@ import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { custom, launch, qemu, ringside } from "./lib/contenders.ts";
 import { diskFolder, fillFile, memoryFolder, removeFolder } from "./lib/files.ts";
-import { type Row, save, table } from "./lib/report.ts";
+import { Report, type Row } from "./lib/report.ts";
 import { type Competitor, type Figures, takeTurns } from "./lib/rounds.ts";
 import type { Spread } from "./lib/stats.ts";
 
@@ -65,7 +65,7 @@ function toRow(depth: number, figures: Figures, peer: number): Row {
   };
 }
 
-async function measurePlace({ title, aios, makeFolder }: Place) {
+async function measurePlace({ title, aios, makeFolder }: Place): Promise<void> {
   const folder = makeFolder();
   const competitors: Competitor[] = [];
   const results: { depth: number; figures: Figures[] }[] = [];
@@ -98,16 +98,15 @@ async function measurePlace({ title, aios, makeFolder }: Place) {
   const rows = results.flatMap(({ depth, figures }) =>
     figures.map((row) => toRow(depth, row, bestPeer(figures))),
   );
-  console.log(`\n${options.load} on ${title}, ${rounds} runs of ${seconds} s each:\n`);
-  console.log(table(rows));
-  return { title, load: options.load, rounds, seconds, megabytes, results };
+  const how = `${rounds} runs of ${seconds} s each, file of ${megabytes} MiB`;
+  report.section(`\`${options.load}\` on ${title}, ${how}`, rows, results);
 }
 
-const figures: Record<string, unknown> = {};
+const report = new Report("blk");
 for (const name of options.places.split(",")) {
   const place = places[name];
   if (place === undefined) throw new Error(`Cannot use --places=${name}: tmpfs and disk exist`);
-  figures[name] = await measurePlace(place);
+  await measurePlace(place);
 }
-if (!options.quick) save("blk", figures);
+if (!options.quick) report.save();
 process.exit(0);

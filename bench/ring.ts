@@ -8,7 +8,7 @@ import { measure } from "mitata";
 import { runtime } from "../ffi/mod.ts";
 import { buildTool } from "../tests/tools/build.ts";
 import { serve, walk } from "./lib/drain.ts";
-import { save, table } from "./lib/report.ts";
+import { Report } from "./lib/report.ts";
 import { BATCH, CAPACITY, RING_SIZE, RingFixture } from "./lib/ring-fixture.ts";
 import { type Spread, spread } from "./lib/stats.ts";
 
@@ -89,16 +89,17 @@ const cases = [
 ];
 const show = ({ median, min, max }: Spread) =>
   `${median.toFixed(1)} (${min.toFixed(1)} - ${max.toFixed(1)})`;
-console.log(`\nRing walking, ns per request of 3 descriptors, median (min - max) of ${rounds}:\n`);
-console.log(
-  table(
-    cases.map((row) => ({
-      [`${runtime.name} ${runtime.version}`]: row.name,
-      ours: show(row.ours),
-      "C loop": show(row.c),
-      ratio: row.ratio.median.toFixed(2),
-      [`target <= ${TARGET}`]: row.ratio.median <= TARGET ? "met" : "MISSED",
-    })),
-  ),
+const report = new Report(`ring-${runtime.name}`);
+report.section(
+  `Ring walking under ${runtime.name} ${runtime.version}, ns per request of 3 descriptors, ` +
+    `median (min - max) of ${rounds}`,
+  cases.map((row) => ({
+    ring: row.name,
+    ours: show(row.ours),
+    "C loop": show(row.c),
+    ratio: row.ratio.median.toFixed(2),
+    [`target <= ${TARGET}`]: row.ratio.median <= TARGET ? "met" : "MISSED",
+  })),
+  cases,
 );
-if (!options.quick) save(`ring-${runtime.name}`, cases);
+if (!options.quick) report.save();

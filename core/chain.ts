@@ -8,7 +8,8 @@
  */
 import type { Iovecs } from "../ffi/mod.ts";
 import { GuestError } from "./errors.ts";
-import { type GuestMemory, hex, type MemoryWindow } from "./memory.ts";
+import { hex } from "./hex.ts";
+import type { GuestMemory, MemoryWindow } from "./memory.ts";
 
 /** Spans a chain can hold at first; longer chains grow it once. */
 const INITIAL_SPANS = 64;

@@ -96,11 +96,13 @@ export class Connection {
     );
     this.#out.data.set(payload, Header.size);
     const length = Header.size + payload.length;
-    if (this.#out.send(this.#socket, 0, length, fds) !== length) {
-      throw new ProtocolError(`Cannot reply to message ${code}: the front-end does not read`, {
-        fatal: true,
-      });
+    let sent: number;
+    try {
+      sent = this.#out.send(this.#socket, 0, length, fds);
+    } catch (error) {
+      fatal(`Cannot reply to message ${code}: ${(error as Error).message}`);
     }
+    if (sent !== length) fatal(`Cannot reply to message ${code}: the front-end does not read`);
   }
 
   close(): void {

@@ -14,6 +14,7 @@ import {
   type Window,
 } from "../ffi/mod.ts";
 import { ProtocolError } from "./errors.ts";
+import { hex } from "./hex.ts";
 
 /**
  * Guest memory that one front-end may map, in bytes: what virtual machines have, and far less than
@@ -276,9 +277,4 @@ function checkDisjoint(spec: RegionSpec, regions: readonly MemoryRegion[]): void
       );
     }
   }
-}
-
-/** A number as `0x1f`. */
-export function hex(value: number | bigint): string {
-  return `0x${value.toString(16)}`;
 }

@@ -20,7 +20,6 @@ export const MSG_DONTWAIT = 0x40;
 export const MSG_CTRUNC = 0x8;
 export const MSG_NOSIGNAL = 0x4000;
 export const MSG_CMSG_CLOEXEC = 0x40000000;
-export const SHUT_RDWR = 2;
 /** The kernel's own limit of descriptors per message (SCM_MAX_FD). */
 export const SCM_MAX_FD = 253;
 
@@ -29,9 +28,7 @@ export const O_WRONLY = 1;
 export const O_RDWR = 2;
 export const O_ACCMODE = 3;
 export const O_CREAT = 0o100;
-export const O_EXCL = 0o200;
 export const O_NONBLOCK = 0o4000;
-export const O_DSYNC = 0o10000;
 export const O_CLOEXEC = 0o2000000;
 export const O_DIRECT = process.arch === "arm64" ? 0o200000 : 0o40000;
 
@@ -46,7 +43,6 @@ export const F_SEAL_SHRINK = 2;
 export const MFD_CLOEXEC = 1;
 export const MFD_ALLOW_SEALING = 2;
 
-export const PROT_NONE = 0;
 export const PROT_READ = 1;
 export const PROT_WRITE = 2;
 export const MAP_SHARED = 1;
@@ -67,9 +63,7 @@ export const EPOLL_CTL_DEL = 2;
 export const EPOLL_CTL_MOD = 3;
 export const EPOLLIN = 0x1;
 export const EPOLLOUT = 0x4;
-export const EPOLLERR = 0x8;
 export const EPOLLHUP = 0x10;
-export const EPOLLRDHUP = 0x2000;
 export const EPOLLET = 0x80000000;
 export const POLLOUT = 0x4;
 
@@ -84,11 +78,9 @@ export const S_IFSOCK = 0o140000;
 export const S_IFREG = 0o100000;
 export const S_IFBLK = 0o060000;
 export const S_IFDIR = 0o040000;
-export const S_IFCHR = 0o020000;
 export const S_IFIFO = 0o010000;
 
 export const BLKGETSIZE64 = 0x80081272;
-export const BLKSSZGET = 0x1268;
 export const BLKPBSZGET = 0x127b;
 export const BLKDISCARD = 0x1277;
 export const BLKZEROOUT = 0x127f;

@@ -93,7 +93,7 @@ function mapBlank(address: number, length: number): number {
 }
 
 function takeRetired(length: number): Range | null {
-  const index = retired.findIndex((range) => range.length === length);
+  const index = retired.findLastIndex((range) => range.length === length);
   if (index < 0) return null;
   retiredBytes -= length;
   return retired.splice(index, 1)[0]!;

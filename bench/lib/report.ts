@@ -1,5 +1,5 @@
 /** How benchmarks print and keep what they measured. */
-import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { arch, cpus, loadavg, release, totalmem } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -35,14 +35,42 @@ export function environment() {
   };
 }
 
-/** Writes `bench/results/NAME.json`. */
-export function save(name: string, figures: unknown): void {
-  mkdirSync(results, { recursive: true });
-  const text = JSON.stringify({ environment: environment(), figures }, null, 2);
-  writeFileSync(join(results, `${name}.json`), `${text}\n`);
+export interface Section {
+  readonly title: string;
+  readonly rows: readonly Row[];
+  /** What the rows were made of, in full. */
+  readonly figures: unknown;
 }
 
-/** The figures that `save` wrote. */
-export function load(name: string): any {
-  return JSON.parse(readFileSync(join(results, `${name}.json`), "utf8"));
+/** What a benchmark keeps in bench/results/NAME.json. */
+export interface Recorded {
+  readonly environment: ReturnType<typeof environment>;
+  readonly sections: readonly Section[];
+}
+
+/** Collects what a benchmark measured; prints it at once, keeps it when asked. */
+export class Report {
+  readonly #name: string;
+  readonly #sections: Section[] = [];
+
+  constructor(name: string) {
+    this.#name = name;
+  }
+
+  section(title: string, rows: readonly Row[], figures: unknown): void {
+    console.log(`\n${title}:\n\n${table(rows)}`);
+    this.#sections.push({ title, rows, figures });
+  }
+
+  save(): void {
+    mkdirSync(results, { recursive: true });
+    const record: Recorded = { environment: environment(), sections: this.#sections };
+    writeFileSync(join(results, `${this.#name}.json`), `${JSON.stringify(record, null, 1)}\n`);
+  }
+}
+
+/** What `save` wrote, or null. */
+export function load(name: string): Recorded | null {
+  const path = join(results, `${name}.json`);
+  return existsSync(path) ? (JSON.parse(readFileSync(path, "utf8")) as Recorded) : null;
 }

@@ -1,7 +1,8 @@
 /** The memory table (vhost-user: SET_MEM_TABLE, ADD_MEM_REG, REM_MEM_REG). */
 import type { Message } from "../connection.ts";
 import { ProtocolError } from "../errors.ts";
-import { hex, type RegionSpec } from "../memory.ts";
+import { hex } from "../hex.ts";
+import type { RegionSpec } from "../memory.ts";
 import { MAX_TABLE_REGIONS, MemTableHeader, Region, SingleRegion } from "../payloads.ts";
 import { MAX_MEM_SLOTS } from "../protocol.ts";
 import { type Handler, toNumber, u64, WAIT } from "./handler.ts";

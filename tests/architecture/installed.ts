@@ -3,7 +3,7 @@ import { execFileSync } from "node:child_process";
 import { cpSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
-import { root } from "./sources.ts";
+import { read, root } from "./sources.ts";
 
 /** What the package needs beside it: its dependency, and the runtimes. */
 const neighbours = ["typebox", "bun", "deno", "@oven", "@deno"];
@@ -17,7 +17,9 @@ export interface Installed extends Disposable {
 
 /** Copies what npm packs beside the bundle, and links the neighbours. */
 function copyFiles(modules: string, target: string): void {
-  for (const name of ["package.json", "bin", "docs", "README.md", "LICENSE", "CHANGELOG.md"]) {
+  const { files } = JSON.parse(read("package.json")) as { files: string[] };
+  const packed = files.filter((name) => name !== "dist");
+  for (const name of ["package.json", "README.md", "LICENSE", ...packed]) {
     cpSync(join(root, name), join(target, name), { recursive: true });
   }
   // Deno lets a project import only what its package.json names.

@@ -160,6 +160,21 @@ row("connections that end at once do not add up", {}, ({ socket }) => {
   for (let i = 0; i < 500; i++) new Client(socket)[Symbol.dispose]();
 });
 
+test("SIGTERM ends a back-end whose front-end stopped in the middle of a message", () => {
+  for (const length of [0, 1, Header.size, Header.size + 5]) {
+    const program = new Program();
+    let took = -1;
+    try {
+      using g = new Guest(program.socket);
+      g.client.raw(frame("SET_VRING_CALL", u64(0)).subarray(0, length), length ? [g.memfd] : []);
+      for (const ring of g.rings) g.verify(ring);
+    } finally {
+      took = program.stop();
+    }
+    assert.notEqual(took, -1, `after ${length} bytes`);
+  }
+});
+
 /** Makes a ring full of requests whose one range list has `segments` entries. */
 function offerStorm(g: Guest, ring: Ring, type: number, segments: number): void {
   const [header, status] = g.buffers(ring, { type });

@@ -8,7 +8,7 @@ import { blkDevice, type Store, type Transfer } from "../../devices/blk/mod.ts";
 /** Bytes of the disk; requests from the middle on are held. */
 export const HOLDING_SIZE = 1024 * 1024;
 /** How long a request is held when no flush comes, in milliseconds. */
-export const HOLD_LIMIT = 1500;
+export const HOLD_LIMIT = 1000;
 
 class HoldingStore implements Store {
   readonly size = HOLDING_SIZE;

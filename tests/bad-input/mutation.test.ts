@@ -11,7 +11,7 @@ import { full, suite } from "./row.ts";
 
 const { row, guest } = suite();
 
-const DURATION = full ? 30_000 : 2_500;
+const DURATION = full ? 30_000 : 2_000;
 const TABLE = 0x400000;
 const CONTROL = MEMORY_SIZE - 4096;
 /** Memory that no value of any field leads to. */

@@ -11,7 +11,7 @@ import { AVAILABLE, DATA, INDIRECT, NEXT, type Ring, WRITE } from "./ring.ts";
 import { full, serves, suite } from "./row.ts";
 
 const { row, guest } = suite();
-const MESSAGES = full ? 1_000_000 : 20_000;
+const MESSAGES = full ? 500_000 : 8_000;
 const PER_CONNECTION = 150;
 const RINGS = 3;
 

@@ -53,6 +53,21 @@ for (const mode of ["blocking", "evented"] as const) {
       assert.ok(late <= 2, "a timer that was disposed by another ran on");
     });
 
+    test("does not run a timer that another one of the same round has disposed", async () => {
+      const order: string[] = [];
+      await run((loop) => {
+        loop.after(0, () => {
+          order.push("first");
+          second[Symbol.dispose]();
+          loop.after(5, () => loop.stop());
+        });
+        const second = loop.after(1, () => order.push("second"));
+        // Both are due before the loop looks.
+        for (const start = performance.now(); performance.now() - start < 5; );
+      });
+      assert.deepEqual(order, ["first"]);
+    });
+
     test("knows what time it is, however long it waited to be run", async () => {
       const { now } = performance;
       try {

@@ -245,8 +245,11 @@ describe("A running Vring", () => {
       after: (_: number, task: () => void) => loop.after(1, task),
     } as unknown as Loop;
     t.vring = new Vring(3, { name: "test" }, { ...t.context, loop: hurried });
+    let haunted = 0;
+    t.guest.memory.haunt = () => void haunted++;
     const held = await t.holdOne();
     assert.equal(await t.stopped(), 1);
+    assert.equal(haunted, 1);
     assert.match(t.records.at(-1)!.message, /did not complete its requests in 10000 ms/);
     assert.equal(held.live, false);
     assert.equal(held.write(Uint8Array.of(1, 2, 3)), 0);

@@ -3,6 +3,7 @@ import { describe, it } from "node:test";
 import { Header, U64 } from "../../core/payloads.ts";
 import { createEventFd, type Fd, MessageBuffer } from "../../ffi/mod.ts";
 import { BackEndRequests } from "../../frontend/mod.ts";
+import { fdCount } from "../support/process-status.ts";
 
 const buffer = new MessageBuffer(4096);
 
@@ -46,7 +47,9 @@ describe("BackEndRequests", () => {
     using passed = createEventFd();
     send(requests.remote, SHARED_OBJECT_ADD, 1, new Uint8Array(16), [passed]);
     send(requests.remote, CONFIG_CHANGE, 1, nothing);
+    const before = fdCount(process.pid);
     assert.equal(requests.expect("CONFIG_CHANGE_MSG").payload.length, 0);
+    assert.equal(fdCount(process.pid), before, "the skipped one's descriptor is closed");
     assert.throws(() => requests.expect("CONFIG_CHANGE_MSG", 10), { fault: "silent" });
   });
 

@@ -1,5 +1,6 @@
 /** Every block request, on each store, with verified data. */
 import assert from "node:assert/strict";
+import { closeSync, openSync, writeSync } from "node:fs";
 import { after, before, describe, it } from "node:test";
 import { has } from "../../core/features.ts";
 import {
@@ -9,6 +10,7 @@ import {
   BlkRequest,
   BlkStatus,
   encodeRanges,
+  runWorkload,
 } from "../../frontend/mod.ts";
 import { compare, MIB, serveBlk, verifyDriver } from "../support/blk.ts";
 import { Folder } from "../support/folder.ts";
@@ -192,6 +194,19 @@ describe("the file behind the disk", () => {
       driver.write(1000, data);
       driver.flush();
       assert.deepEqual(folder().read(IMAGE, 1000 * 512, data.length), data);
+    });
+
+    it("is what the workload compares: it counts blocks that somebody else has changed", () => {
+      using driver = connect();
+      const journal = verifyDriver(driver, { blocks: 64, mixed: 0 });
+      const file = openSync(folder().at(IMAGE), "r+");
+      for (const block of [3, 40, 63]) {
+        writeSync(file, Uint8Array.of(1, 2, 3), 0, 3, block * journal.blockSize + 100);
+      }
+      closeSync(file);
+      const all = { operation: "read", order: "sequential", blocks: 64, journal } as const;
+      assert.equal(runWorkload(driver, all).wrong, 3);
+      assert.equal(runWorkload(driver, { ...all, journal: null }).wrong, 0, "nothing is compared");
     });
 
     it("stays sparse, and gives freed storage back", () => {

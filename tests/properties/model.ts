@@ -122,6 +122,6 @@ export function walk(table: readonly TableEntry[], head: number, context: WalkCo
     }
   };
   if (head >= table.length || !follow(table, head, true)) return null;
-  // A driver must not chain more than 2^32 bytes (2.7.5.2).
-  return pieces.reduce((sum, { length }) => sum + length, 0) <= 2 ** 32 ? pieces : null;
+  // A driver must not chain more than 2^32 bytes (2.7.5.2), and a used length cannot count as many.
+  return pieces.reduce((sum, { length }) => sum + length, 0) < 2 ** 32 ? pieces : null;
 }

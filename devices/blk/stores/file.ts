@@ -125,8 +125,7 @@ export class FileStore implements Store {
     const { length } = transfer;
     let done = 0;
     while (done < length) {
-      iovecs.count = 0;
-      iovecs.bytes = 0;
+      iovecs.clear();
       transfer.iovecs(iovecs, done);
       const moved = write
         ? libc.pwritev(this.#fd.number, iovecs.words, iovecs.count, offset + done)

@@ -1,0 +1,65 @@
+#!/usr/bin/env node
+/** Runs benchmarks: `npm run bench -- [NAME...] [OPTION...]`. Plain Node, as the other scripts. */
+import { spawnSync } from "node:child_process";
+import { join } from "node:path";
+import { ensureInstalled, fail, root, runtimeNames, runtimePath } from "../scripts/setup.mjs";
+
+/** `both`: measures the runtime it runs under, so it runs under each. */
+const benches = {
+  ring: { both: true, about: "walking a split ring, against a C loop with the same checks" },
+  allocation: { both: true, about: "what the data plane allocates per request" },
+  blk: { both: false, about: "the block program against qemu-storage-daemon" },
+  startup: { both: false, about: "start, memory, and end on SIGTERM" },
+  results: { both: false, about: "no benchmark: puts what was recorded into bench/results.md" },
+};
+
+const usage = `Usage: npm run bench -- [NAME...] [OPTION...]
+
+${Object.entries(benches)
+  .map(([name, { about }]) => `  ${name.padEnd(12)}${about}`)
+  .join("\n")}
+
+All of them when no NAME is given. OPTIONs go to the benchmark:
+
+  --quick               a short run that records nothing; otherwise bench/results/ gets the figures
+  --depths=1,32,128     blk: requests in flight
+  --places=tmpfs,disk   blk: where the file lies
+  --load=ARGUMENTS      blk: what vublk_bench does, "-w randread -b 4k"
+  --runs=N --time=S     blk: runs of so many seconds per back-end and depth
+  --runtimes=bun,deno   blk: which of ours take part
+  --with="NAME=COMMAND {socket} {file}"   blk: another back-end
+  --no-qemu             blk: without qemu-storage-daemon
+  --pin=CPU             blk: back-ends on one processor
+`;
+
+function command(runtime, file) {
+  const flags = runtime === "deno" ? ["run", "-A", "--no-check", "--v8-flags=--expose-gc"] : [];
+  return [runtimePath(runtime), ...flags, file];
+}
+
+function runBench(name, options) {
+  for (const runtime of benches[name].both ? runtimeNames : runtimeNames.slice(0, 1)) {
+    const [program, ...args] = command(runtime, join(root, "bench", `${name}.ts`));
+    const run = spawnSync(program, [...args, ...options], { cwd: root, stdio: "inherit" });
+    if (run.error) throw run.error;
+    if (run.status !== 0) throw new Error(`bench/${name}.ts failed under ${runtime}`);
+  }
+}
+
+const words = process.argv.slice(2);
+const options = words.filter((word) => word.startsWith("--"));
+const names = words.filter((word) => !word.startsWith("--"));
+try {
+  if (options.includes("--help")) process.stdout.write(usage);
+  else {
+    const unknown = names.find((name) => benches[name] === undefined);
+    if (unknown !== undefined) throw new Error(`No benchmark is called "${unknown}":\n\n${usage}`);
+    if (names.length !== 1 && options.some((word) => word !== "--quick")) {
+      throw new Error("Options other than --quick belong to one benchmark: name it");
+    }
+    ensureInstalled();
+    for (const name of names.length > 0 ? names : Object.keys(benches)) runBench(name, options);
+  }
+} catch (error) {
+  fail(error);
+}
