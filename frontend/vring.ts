@@ -27,9 +27,10 @@ export class Vring implements Disposable {
   started = false;
   /** Kicks sent so far. */
   kicks = 0;
+  /** False when the driver has to look for completions itself. */
+  readonly notifies: boolean;
   readonly #memory: GuestMemory;
   readonly #passKick: boolean;
-  readonly #passCall: boolean;
 
   constructor(index: number, memory: GuestMemory, options: VringOptions) {
     const { notifier = () => Notifier.eventFd(), kicks = true, calls = true } = options;
@@ -38,9 +39,9 @@ export class Vring implements Disposable {
     this.kick = notifier("kick");
     this.call = notifier("call");
     this.err = notifier("err");
+    this.notifies = calls;
     this.#memory = memory;
     this.#passKick = kicks;
-    this.#passCall = calls;
   }
 
   /** Shows the device what was added to the ring, and kicks it if it wants that. */
@@ -56,7 +57,7 @@ export class Vring implements Disposable {
    */
   wait(milliseconds: number = DEFAULT_TIMEOUT): boolean {
     const { ring } = this;
-    if (!this.#passCall) return this.#poll(milliseconds);
+    if (!this.notifies) return this.#poll(milliseconds);
     const end = performance.now() + milliseconds;
     // A notification may be left of completions that were taken without it.
     while (!ring.enableCalls()) {
@@ -117,7 +118,7 @@ export class Vring implements Disposable {
     this.#sendFd(
       connection,
       frontEndMessages.SET_VRING_CALL,
-      this.#passCall ? this.call.writer : null,
+      this.notifies ? this.call.writer : null,
     );
   }
 

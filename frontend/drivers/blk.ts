@@ -189,6 +189,8 @@ export class BlkDriver implements Disposable {
     const end = performance.now() + milliseconds;
     while (!this.#arm(count)) {
       const left = Math.max(0, end - performance.now());
+      const polled = this.queues.some(({ vring }) => !vring.notifies);
+      if (polled && left > 0) continue;
       if (this.#poll.wait(left) === 0) return this.#silence(milliseconds);
       for (const [i, { vring }] of this.queues.entries()) {
         if (this.#poll.ready(i)) vring.call.take();

@@ -15,7 +15,7 @@ import {
 import { allRingFeatures, Guest, MEMORY_SIZE } from "./guest.ts";
 import { DISK_SIZE, Program } from "./program.ts";
 import { type Descriptor, describe, INDIRECT, NEXT, type Ring, WRITE } from "./ring.ts";
-import { serves, suite } from "./row.ts";
+import { serves, suite, TIME_LIMIT } from "./row.ts";
 
 const { row, guest } = suite();
 const SECTORS = DISK_SIZE / SECTOR_SIZE;
@@ -223,7 +223,7 @@ function withProgram(
   }
 }
 
-test("B2 a read-only disk refuses every kind of write", () => {
+test("B2 a read-only disk refuses every kind of write", { timeout: TIME_LIMIT }, () => {
   withProgram({ device: "read-only" }, (program) => {
     using g = new Guest(program.socket);
     const ring = g.ring(1);
@@ -245,7 +245,7 @@ test("B2 a read-only disk refuses every kind of write", () => {
   });
 });
 
-test("B4 what the host cannot write or read gets IOERR", () => {
+test("B4 what the host cannot write or read gets IOERR", { timeout: TIME_LIMIT }, () => {
   const large = 64 * 1024 * 1024;
   // A shell's limit of file sizes is in units of 512 bytes; writing beyond it is EFBIG.
   const prelude = `trap "" XFSZ; ulimit -f ${large / 512}`;

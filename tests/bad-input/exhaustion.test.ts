@@ -5,12 +5,14 @@ import { Flag } from "../../core/protocol.ts";
 import { Client, u64 } from "./client.ts";
 import { assortment, repeat } from "./objects.ts";
 import { Program } from "./program.ts";
-import { serves } from "./row.ts";
+import { serves, TIME_LIMIT } from "./row.ts";
 
 /** A limit that leaves a back-end under either runtime room for itself and one front-end. */
 const LIMITED = { prelude: "ulimit -n 96" };
 
-test("F8 descriptors that are lost on the way close the connection", () => {
+test("F8 descriptors that are lost on the way close the connection", {
+  timeout: TIME_LIMIT,
+}, () => {
   const program = new Program(LIMITED);
   try {
     serves(program);
@@ -32,7 +34,9 @@ test("F8 descriptors that are lost on the way close the connection", () => {
   }
 });
 
-test("F8 a front-end that cannot be accepted for want of descriptors is accepted later", (t) => {
+test("F8 a front-end that cannot be accepted for want of descriptors is accepted later", {
+  timeout: TIME_LIMIT,
+}, (t) => {
   const limit = (pid: number, count: number) =>
     spawnSync("prlimit", ["--pid", `${pid}`, `--nofile=${count}:4096`]).status === 0;
   if (spawnSync("prlimit", ["--version"]).status !== 0) return t.skip("no prlimit program");

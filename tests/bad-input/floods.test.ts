@@ -20,7 +20,7 @@ import {
 } from "./guest.ts";
 import { DISK_SIZE, Program } from "./program.ts";
 import { type Descriptor, describe, INDIRECT, NEXT, type Ring } from "./ring.ts";
-import { full, suite } from "./row.ts";
+import { full, suite, TIME_LIMIT } from "./row.ts";
 
 const { row, guest } = suite();
 
@@ -160,7 +160,9 @@ row("connections that end at once do not add up", {}, ({ socket }) => {
   for (let i = 0; i < 500; i++) new Client(socket)[Symbol.dispose]();
 });
 
-test("SIGTERM ends a back-end whose front-end stopped in the middle of a message", () => {
+test("SIGTERM ends a back-end whose front-end stopped in the middle of a message", {
+  timeout: TIME_LIMIT,
+}, () => {
   for (const length of [0, 1, Header.size, Header.size + 5]) {
     const program = new Program();
     let took = -1;
@@ -209,7 +211,9 @@ const storms = [
   ["flushes", RequestType.FLUSH, 0],
 ] as const;
 
-test("storms of slow requests leave time for other queues and for SIGTERM", () => {
+test("storms of slow requests leave time for other queues and for SIGTERM", {
+  timeout: TIME_LIMIT,
+}, () => {
   for (const [what, type, segments] of storms) {
     // Where zeros cannot be had for nothing, each request writes its 32 MiB.
     const program = new Program({ folder: existsSync("/dev/shm") ? "/dev/shm" : tmpdir() });

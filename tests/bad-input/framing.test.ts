@@ -6,7 +6,7 @@ import { createEventFd, libc } from "../../ffi/mod.ts";
 import { ANSWER_LIMIT, Client, frame, sleep, u64 } from "./client.ts";
 import { denied, memRegion, memTable, protocolMask, REGION_SIZE, regions } from "./guest.ts";
 import { assortment, repeat } from "./objects.ts";
-import { full, serves, suite } from "./row.ts";
+import { full, suite } from "./row.ts";
 
 const { row, guest } = suite();
 const rows = Object.values(frontEndMessages);
@@ -278,13 +278,14 @@ row(
 );
 
 row("F15 a second connection waits its turn and disturbs nobody", {}, (program) => {
+  const objects = assortment();
   const waiting: Client[] = [];
   {
     using g = guest();
     for (let i = 0; i < 4; i++) {
       const client = new Client(program.socket);
       client.send("GET_FEATURES");
-      client.raw(frame("GET_PROTOCOL_FEATURES"), assortmentOnce());
+      client.send("GET_PROTOCOL_FEATURES", undefined, { fds: objects });
       waiting.push(client);
     }
     for (const ring of g.rings) g.verify(ring);
@@ -294,26 +295,11 @@ row("F15 a second connection waits its turn and disturbs nobody", {}, (program) 
     );
     for (const ring of g.rings) g.verify(ring);
     assert.equal(g.client.ack("SET_OWNER"), "ok");
-    closeAll();
   }
-  assert.equal(program.alive, true);
+  for (const fd of objects) fd.close();
   for (const client of waiting) {
     const reply = client.receive();
     assert.ok(typeof reply !== "string" && reply.code === 1, "the next one is served");
     client[Symbol.dispose]();
   }
-  serves(program);
 });
-
-const held: { close(): void }[] = [];
-
-/** Descriptors for a message, to be closed by `closeAll`. */
-function assortmentOnce() {
-  const objects = assortment();
-  held.push(...objects);
-  return objects;
-}
-
-function closeAll(): void {
-  for (const object of held.splice(0)) object.close();
-}

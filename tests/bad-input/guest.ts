@@ -9,10 +9,10 @@ import {
   VringState,
 } from "../../core/payloads.ts";
 import { type FrontEndMessage, ProtocolFeature } from "../../core/protocol.ts";
-import { RequestHeader, RequestType, SECTOR_SIZE, Status } from "../../devices/blk/wire.ts";
+import { RequestHeader, RequestType, Status } from "../../devices/blk/wire.ts";
 import { createMemfd, type Fd, Mapping } from "../../ffi/mod.ts";
 import { Client, type Outcome, u64 } from "./client.ts";
-import { AVAILABLE, type Descriptor, NEXT, Ring, USED, WRITE } from "./ring.ts";
+import { AVAILABLE, type Descriptor, Ring, USED, WRITE } from "./ring.ts";
 
 /** Two regions of this size, contiguous in guest addresses and far apart in user addresses. */
 export const REGION_SIZE = 0x800000;
@@ -242,6 +242,5 @@ export class Guest implements Disposable {
   }
 }
 
-/** The memory table's two ways to say no. */
+/** The two ways to say no. */
 export const denied: readonly Outcome[] = ["refused", "closed"];
-export { NEXT, SECTOR_SIZE };

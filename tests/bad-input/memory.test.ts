@@ -28,7 +28,7 @@ import {
 import { directory, zeroDevice } from "./objects.ts";
 import { Program } from "./program.ts";
 import { Ring, WRITE } from "./ring.ts";
-import { full, suite } from "./row.ts";
+import { full, suite, TIME_LIMIT } from "./row.ts";
 
 const { row, guest } = suite();
 const PAGE = 4096;
@@ -329,7 +329,7 @@ row("M5 buffers in memory that was truncated fail", { log: [/errno=14/] }, (prog
   verifyAll(g);
 });
 
-test("M4 regions of all sizes leave few mappings behind", () => {
+test("M4 regions of all sizes leave few mappings behind", { timeout: TIME_LIMIT }, () => {
   const program = new Program();
   try {
     using g = new Guest(program.socket);

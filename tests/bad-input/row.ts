@@ -8,7 +8,7 @@ import { type Holdings, Program, type StartOptions } from "./program.ts";
 export const full = process.env.RINGSIDE_TEST_FULL === "1";
 
 /** For one row, in milliseconds. Nothing here takes that long unless something hangs. */
-const TIME_LIMIT = full ? 600_000 : 60_000;
+export const TIME_LIMIT = full ? 600_000 : 60_000;
 
 export interface RowOptions {
   /** What the log must say; one line matches each. */

@@ -88,7 +88,7 @@ describe("A running Vring", () => {
     t.vring.scheduleDrain();
     await until(() => t.held.length === 1);
     t.vring.disable(() => {});
-    const base = await Promise.race([t.stopped(), pause(1000).then(() => "nothing")]);
+    const base = await Promise.race([t.stopped(), pause(5000).then(() => "nothing")]);
     assert.equal(base, 1);
     assert.deepEqual(t.events, ["started 3", "stopping"]);
   });
@@ -164,7 +164,7 @@ describe("A running Vring", () => {
       await until(() => t.records.some(({ level }) => level === "error"));
       assert.ok(signalled(t.err));
       assert.equal(t.ring.shownUsed, 0);
-      const base = await Promise.race([t.stopped(), pause(1000).then(() => "nothing")]);
+      const base = await Promise.race([t.stopped(), pause(5000).then(() => "nothing")]);
       assert.equal(base, 0, "the chain that was not served is still available");
       t.device.handle = () => 0;
       t.vring.setKick(createEventFd());

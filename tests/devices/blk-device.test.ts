@@ -215,6 +215,10 @@ describe("The block device", () => {
       const opened = await open(store);
       opened.device.negotiated!(0n);
       assert.equal(await durable(opened, store), true);
+      opened.device.writeConfig!(WCE, Uint8Array.of(1));
+      assert.equal(await durable(opened, store), true);
+      opened.device.reset!();
+      assert.equal(await durable(opened, store), true);
     });
 
     test("can be switched and nothing else can", async () => {

@@ -12,7 +12,7 @@ import {
   encodeRanges,
   runWorkload,
 } from "../../frontend/mod.ts";
-import { compare, MIB, serveBlk, verifyDriver } from "../support/blk.ts";
+import { assertClean, compare, MIB, serveBlk, verifyDriver } from "../support/blk.ts";
 import { Folder } from "../support/folder.ts";
 import type { Program } from "../support/program.ts";
 
@@ -176,6 +176,17 @@ for (const [name, store] of Object.entries(stores)) {
         assert.equal(part, "ring");
       });
 
+      it("tell how many bytes were written", () => {
+        using driver = connect();
+        driver.write(0, bytesOf(1536));
+        driver.read(0, 1536);
+        driver.flush();
+        driver.id();
+        driver.discard([{ sector: 0, sectors: 1 }]);
+        driver.writeZeroes([{ sector: 1, sectors: 1 }]);
+        assert.equal(driver.queues[0]!.oddLengths, 0);
+      });
+
       it("of unknown types are answered as such", () => {
         using driver = connect();
         for (const type of [2, 7, 10, 14, 16, 0xffff_ffff]) {
@@ -223,6 +234,24 @@ describe("the file behind the disk", () => {
       assert.equal(folder().allocated(IMAGE), 0);
     });
   });
+});
+
+describe("a null store", () => {
+  withProgram(
+    () => "null:1T",
+    [],
+    ({ connect }) => {
+      it("takes everything and holds zeros", () => {
+        using driver = connect({ queues: 2 });
+        assert.equal(driver.size(), 2 ** 40);
+        const common = { order: "random", requests: 5000, journal: null } as const;
+        assertClean(runWorkload(driver, { operation: "mixed", ...common, blocks: 2 ** 28 }), 5000);
+        driver.write(2 ** 31 - 1, bytesOf(512));
+        assert.deepEqual(driver.read(2 ** 31 - 1, 512), new Uint8Array(512));
+        driver.flush();
+      });
+    },
+  );
 });
 
 describe("a read-only disk", () => {

@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { truncateSync } from "node:fs";
 import { describe, it } from "node:test";
-import { has } from "../../core/features.ts";
+import { has, mask } from "../../core/features.ts";
 import { ProtocolFeature } from "../../core/protocol.ts";
 import { BlkDriver, BlkRequest, BlkStatus } from "../../frontend/mod.ts";
 import { MIB, serveBlk } from "../support/blk.ts";
@@ -54,7 +54,7 @@ describe("a file that grows", () => {
     using program = serveBlk(image, [], { folder });
     {
       using driver = BlkDriver.connect(program.socket, {
-        protocol: 1n << BigInt(ProtocolFeature.CONFIG),
+        protocol: mask(ProtocolFeature.CONFIG),
       });
       assert.equal(has(driver.frontend.agreed.protocol, ProtocolFeature.BACKEND_REQ), false);
       truncateSync(image, 2 * MIB);

@@ -9,7 +9,7 @@ import { fileURLToPath } from "node:url";
 import { runtime } from "../../ffi/mod.ts";
 import { sleep } from "../../frontend/mod.ts";
 import { Folder } from "./folder.ts";
-import { isAlive } from "./process-status.ts";
+import { isAlive, isListening } from "./process-status.ts";
 
 export const root: string = fileURLToPath(new URL("../..", import.meta.url));
 
@@ -75,7 +75,7 @@ export class Program implements Disposable {
 
   #waitForSocket(): void {
     const end = performance.now() + START_LIMIT;
-    while (!existsSync(this.socket)) {
+    while (!isListening(this.socket)) {
       if (performance.now() > end || !this.alive) {
         throw new Error(`The program does not listen on ${this.socket}: ${this.log}`);
       }

@@ -104,9 +104,10 @@ export class TestClient implements AsyncDisposable {
     return this.#read(this.#channel!, length);
   }
 
-  /** Bytes that have come and that nobody has received. */
+  /** Bytes that have come, on either socket, and that nobody has received. */
   pending(): number {
-    return Math.max(0, this.#in.receive(this.#socket, 0, 4096));
+    const sockets = this.#channel === null ? [this.#socket] : [this.#socket, this.#channel];
+    return sockets.reduce((sum, socket) => sum + Math.max(0, this.#in.receive(socket, 0, 4096)), 0);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
