@@ -136,19 +136,17 @@ export class Backend {
   }
 
   #accept(listener: Fd): void {
-    let connection: Fd | null;
     try {
-      connection = accept(listener);
+      const connection = accept(listener);
+      if (connection === null) return;
+      this.serve(connection, () => this.#listenerWatch?.modify(EPOLLIN));
+      this.#listenerWatch?.modify(0);
     } catch (error) {
-      // Too many open files, most likely. The front-end waits in the backlog: look again later.
-      this.log.error(`Cannot accept a front-end: ${(error as Error).message}`);
+      // Too many open files, most likely. The next front-end waits in the backlog: look again later.
+      this.log.error("Cannot accept a front-end", { reason: (error as Error).message });
       this.#listenerWatch?.modify(0);
       this.loop.after(ACCEPT_RETRY, () => this.#listenerWatch?.modify(EPOLLIN));
-      return;
     }
-    if (connection === null) return;
-    this.#listenerWatch?.modify(0);
-    this.serve(connection, () => this.#listenerWatch?.modify(EPOLLIN));
   }
 
   /** Serves one connection; takes `connection`. Calls `onEnd` when it is over and released. */
@@ -231,7 +229,7 @@ export class Backend {
       this.#listenerWatch = null;
       this.#listener?.close();
       this.#whenReleased = () => {
-        this.device[Symbol.dispose]?.();
+        guarded(() => this.device[Symbol.dispose]?.(), this.log)();
         resolve();
       };
       if (this.#session === null) this.#whenReleased();

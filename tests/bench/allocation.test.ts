@@ -20,7 +20,7 @@ const patience = 100_000;
 const growthLimit = 2 ** 20;
 
 /** What one object per request amounts to at least: V8's smallest objects have 24 bytes. */
-const object = { bytes: 24, objects: 0.1 };
+const object = { bytes: 24, objects: 0.3 };
 /** With wake-ups, of which a busy machine needs one per request, there are a timer and a callback. */
 const wakeUp = { bytes: 256, objects: 1 };
 /** Copies go through short-lived views of the two memories. */

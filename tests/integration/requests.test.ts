@@ -241,13 +241,13 @@ describe("a null store", () => {
     () => "null:1T",
     [],
     ({ connect }) => {
-      it("takes everything and holds zeros", () => {
+      it("takes everything, and reads as whatever the buffers hold", () => {
         using driver = connect({ queues: 2 });
         assert.equal(driver.size(), 2 ** 40);
         const common = { order: "random", requests: 5000, journal: null } as const;
         assertClean(runWorkload(driver, { operation: "mixed", ...common, blocks: 2 ** 28 }), 5000);
         driver.write(2 ** 31 - 1, bytesOf(512));
-        assert.deepEqual(driver.read(2 ** 31 - 1, 512), new Uint8Array(512));
+        assert.equal(driver.read(2 ** 31 - 1, 512).length, 512);
         driver.flush();
       });
     },
