@@ -57,7 +57,13 @@ export class Program implements Disposable {
     this.exit = new Promise((resolve) => {
       this.#child.on("exit", (code, signal) => resolve({ code, signal }));
     });
-    if (options.socket !== null) this.#waitForSocket();
+    if (options.socket === null) return;
+    try {
+      this.#waitForSocket();
+    } catch (error) {
+      this[Symbol.dispose]();
+      throw error;
+    }
   }
 
   get pid(): number {
