@@ -9,7 +9,7 @@
 import type { Iovecs } from "../ffi/mod.ts";
 import { GuestError } from "./errors.ts";
 import { hex } from "./hex.ts";
-import type { GuestMemory, MemoryWindow } from "./memory.ts";
+import { type GuestMemory, type MemoryWindow, OFFSET_MASK, PLACE_SHIFT } from "./memory.ts";
 
 /** Spans a chain can hold at first; longer chains grow it once. */
 const INITIAL_SPANS = 64;
@@ -61,33 +61,47 @@ export class Chain {
   }
 
   /**
-   * Appends a buffer of guest memory. For virtqueues. Throws `GuestError` when part of it is not
-   * in the memory table or when a device-readable buffer follows a device-writable one.
+   * Appends a buffer of guest memory, its address as two 32-bit halves. For virtqueues. Throws
+   * `GuestError` when part of it is not in the memory table or when a device-readable buffer follows a
+   * device-writable one. `length` above 2 GiB may be negative.
    */
-  append(memory: GuestMemory, guestAddress: number, length: number, writable: boolean): void {
-    let address = guestAddress;
-    let left = length;
-    let count = this.count;
+  append(memory: GuestMemory, high: number, low: number, length: number, writable: boolean): void {
+    const count = this.count;
+    if (!writable && count !== this.readableCount) throw readableAfterWritable(high, low);
+    const place = memory.locate(high, low, length);
+    if (place < 0 || count === this.lengths.length) {
+      return this.#appendParts(memory, high * 4294967296 + (low >>> 0), length >>> 0, writable);
+    }
+    this.windows[count] = memory.placeWindows[place >> PLACE_SHIFT]!;
+    this.offsets[count] = (low & OFFSET_MASK) + memory.places[place + 3]!;
+    this.lengths[count] = length;
+    this.count = count + 1;
     if (writable) this.writableBytes += length;
     else {
-      if (count !== this.readableCount) throw readableAfterWritable(guestAddress);
       this.readableBytes += length;
+      this.readableCount = count + 1;
     }
+  }
+
+  /** Appends a buffer that is empty, or cut by the end of a window, or in need of more room. */
+  #appendParts(memory: GuestMemory, guestAddress: number, length: number, writable: boolean): void {
+    if (writable) this.writableBytes += length;
+    else this.readableBytes += length;
+    let address = guestAddress;
+    let left = length;
     while (left > 0) {
       const window = memory.find(address);
       if (window === null) throw unmapped(guestAddress, length, address);
-      const rest = window.end - address;
-      const size = rest < left ? rest | 0 : left | 0;
-      if (count === this.lengths.length) this.#grow();
-      this.windows[count] = window;
-      this.offsets[count] = (address - window.origin) | 0;
-      this.lengths[count] = size;
-      count++;
+      const size = Math.min(window.end - address, left);
+      if (this.count === this.lengths.length) this.#grow();
+      this.windows[this.count] = window;
+      this.offsets[this.count] = address - window.origin;
+      this.lengths[this.count] = size;
+      this.count++;
       address += size;
       left -= size;
     }
-    this.count = count;
-    if (!writable) this.readableCount = count;
+    if (!writable) this.readableCount = this.count;
   }
 
   /** Reads a byte of the device-readable stream. Throws RangeError past its end, like the others. */
@@ -301,9 +315,9 @@ function unmapped(start: number, length: number, at: number): GuestError {
   );
 }
 
-function readableAfterWritable(address: number): GuestError {
+function readableAfterWritable(high: number, low: number): GuestError {
   return new GuestError(
-    `the device-readable buffer at ${hex(address)} follows a device-writable one`,
+    `the device-readable buffer at ${hex(high * 4294967296 + (low >>> 0))} follows a device-writable one`,
     "virtio 1.3 2.7.4.2",
   );
 }

@@ -12,7 +12,7 @@ import { runtime } from "../ffi/mod.ts";
 import { Chain, type ChainOwner, HeldChain } from "./chain.ts";
 import type { Virtqueue } from "./device.ts";
 import { GuestError } from "./errors.ts";
-import type { GuestMemory, MemoryWindow } from "./memory.ts";
+import { type GuestMemory, OFFSET_MASK, PLACE_SHIFT } from "./memory.ts";
 
 const NEXT = 1;
 const WRITE = 2;
@@ -280,18 +280,17 @@ export class SplitQueue implements Virtqueue, ChainOwner {
     for (let steps = 0; ; steps++) {
       if (steps === size) throw looped(first, size);
       const at = (base + (index << 4)) | 0;
-      const low = table.getUint32(at, true);
-      const high = table.getUint32((at + 4) | 0, true);
-      const length = table.getUint32((at + 8) | 0, true);
-      const link = table.getUint32((at + 12) | 0, true);
+      const low = table.getInt32(at, true);
+      const high = table.getInt32((at + 4) | 0, true);
+      const length = table.getInt32((at + 8) | 0, true);
+      const link = table.getInt32((at + 12) | 0, true);
       const flags = link & 0xffff;
-      if (high >= 0x200000) throw badAddress(index, low, high);
-      const address = high * 4294967296 + low;
+      if (high >>> 0 >= 0x200000) throw badAddress(index, low, high);
       if ((flags & INDIRECT) !== 0) {
-        this.#indirectTable(index, address, length, flags, direct);
+        this.#indirectTable(index, high, low, length, flags, direct);
         return;
       }
-      chain.append(memory, address, length, (flags & WRITE) !== 0);
+      chain.append(memory, high, low, length, (flags & WRITE) !== 0);
       if ((flags & NEXT) === 0) return;
       index = link >>> 16;
       if (index >= size) {
@@ -302,7 +301,8 @@ export class SplitQueue implements Virtqueue, ChainOwner {
 
   #indirectTable(
     index: number,
-    address: number,
+    high: number,
+    low: number,
     length: number,
     flags: number,
     direct: boolean,
@@ -313,29 +313,32 @@ export class SplitQueue implements Virtqueue, ChainOwner {
     if ((flags & NEXT) !== 0) {
       throw new GuestError(`the indirect descriptor ${index} has a next one`, `${rule}.1`);
     }
-    if (length === 0 || length % DESCRIPTOR_SIZE !== 0) {
-      throw new GuestError(`the indirect table has ${length} bytes`, rule);
+    if (length <= 0 || length % DESCRIPTOR_SIZE !== 0) {
+      throw new GuestError(`the indirect table has ${length >>> 0} bytes`, rule);
     }
     const count = length / DESCRIPTOR_SIZE;
     if (count > Math.max(this.size, MIN_TABLE_LIMIT)) {
       throw new GuestError(`the indirect table has ${count} descriptors`, `${rule}.1`);
     }
-    const window = this.#memory.find(address);
-    if (window !== null && address + length <= window.end) {
-      this.#walk(window.data, (address - window.origin) | 0, count, 0, false);
+    const memory = this.#memory;
+    const place = memory.locate(high, low, length);
+    if (place >= 0) {
+      const at = (low & OFFSET_MASK) + memory.places[place + 3]!;
+      this.#walk(memory.placeWindows[place >> PLACE_SHIFT]!.data, at, count, 0, false);
     } else {
-      this.#walk(this.#copyTable(window, address, length), 0, count, 0, false);
+      const address = high * 4294967296 + (low >>> 0);
+      this.#walk(this.#copyTable(address, length), 0, count, 0, false);
     }
   }
 
   /** Gathers an indirect table that crosses the end of a memory window. */
-  #copyTable(first: MemoryWindow | null, address: number, length: number): DataView {
+  #copyTable(address: number, length: number): DataView {
     if (this.#tableCopy === null || this.#tableCopy.byteLength < length) {
       this.#tableCopy = new DataView(new ArrayBuffer(length));
     }
     const copy = new Uint8Array(this.#tableCopy.buffer);
-    let window = first;
-    for (let done = 0; done < length; window = this.#memory.find(address + done)) {
+    for (let done = 0; done < length; ) {
+      const window = this.#memory.find(address + done);
       if (window === null) {
         throw new GuestError(
           "part of an indirect table is not in guest memory",
@@ -370,7 +373,7 @@ function tooLong(head: number): GuestError {
 }
 
 function badAddress(index: number, low: number, high: number): GuestError {
-  const digits = (value: number) => value.toString(16).padStart(8, "0");
+  const digits = (value: number) => (value >>> 0).toString(16).padStart(8, "0");
   return new GuestError(
     `descriptor ${index} points to 0x${digits(high)}${digits(low)}, beyond any guest memory`,
     "virtio 1.3 2.7.5",

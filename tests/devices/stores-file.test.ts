@@ -94,7 +94,7 @@ describe("The store", () => {
       truncateSync(path, 0);
       for (const writable of [true, false]) {
         t.chain.begin(0);
-        t.chain.append(memory, 0, 512, writable);
+        t.chain.append(memory, 0, 0, 512, writable);
         const part = new ChainTransfer().select(t.chain, 0, 512, writable);
         assert.equal(writable ? store.read(part, 0) : store.write(part, 0), -EFAULT);
       }

@@ -50,7 +50,13 @@ export class Transfers {
     this.chain.begin(0);
     let address = at;
     for (const length of lengths) {
-      this.chain.append(this.guest.memory, address, length, writable);
+      this.chain.append(
+        this.guest.memory,
+        Math.floor(address / 2 ** 32),
+        address | 0,
+        length,
+        writable,
+      );
       address += length;
     }
     return new ChainTransfer().select(this.chain, 0, address - at, writable);

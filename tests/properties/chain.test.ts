@@ -41,7 +41,13 @@ describe("Chain", () => {
     const outward = allocate(writable, true);
     chain.begin(5);
     for (const { address, length, writable } of [...inward, ...outward]) {
-      chain.append(arena.guest.memory, address, length, writable);
+      chain.append(
+        arena.guest.memory,
+        Math.floor(address / 2 ** 32),
+        address | 0,
+        length,
+        writable,
+      );
     }
     const flat = (buffers: readonly Buffer[], first: number) => {
       const stream = new Uint8Array(buffers.reduce((sum, { length }) => sum + length, 0));

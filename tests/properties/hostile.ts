@@ -176,18 +176,18 @@ export function attempt(queue: SplitQueue): "taken" | "none" | "refused" {
 
 /** Fails when `body` reads more than `limit` fields through DataViews. */
 export function boundedReads<T>(limit: number, body: () => T, afterRead?: Hook): T {
-  const { getUint32 } = DataView.prototype;
+  const { getInt32 } = DataView.prototype;
   let reads = 0;
-  DataView.prototype.getUint32 = function (this: DataView, at, littleEndian) {
+  DataView.prototype.getInt32 = function (this: DataView, at, littleEndian) {
     if (++reads > limit) throw new Error(`more than ${limit} reads`);
-    const value = getUint32.call(this, at, littleEndian);
+    const value = getInt32.call(this, at, littleEndian);
     afterRead?.(this, at);
     return value;
   };
   try {
     return body();
   } finally {
-    DataView.prototype.getUint32 = getUint32;
+    DataView.prototype.getInt32 = getInt32;
   }
 }
 

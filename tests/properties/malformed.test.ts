@@ -111,7 +111,7 @@ describe("A malformed ring", () => {
       [indirect({ length: 0 }), /table has 0 bytes/],
       [indirect({ length: 17 }), /table has 17 bytes/],
       [indirect({ length: 15 }), /table has 15 bytes/],
-      [indirect({ length: 2 ** 32 - 16 }), /table has 268435455 descriptors/],
+      [indirect({ length: 2 ** 32 - 16 }), /table has 4294967280 bytes/],
       [indirect({ length: 1025 * 16 }), /table has 1025 descriptors/],
       [indirect({ address: 0x4000_0000 }), /not in guest memory/],
       [

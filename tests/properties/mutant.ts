@@ -227,7 +227,7 @@ export const mutations: readonly Mutation[] = [
   {
     name: "tables may have half a descriptor",
     breaks: "hostile",
-    edits: [["length === 0 || length % DESCRIPTOR_SIZE !== 0", "length === 0"]],
+    edits: [["length <= 0 || length % DESCRIPTOR_SIZE !== 0", "length <= 0"]],
   },
   {
     name: "tables are taken without the feature",
@@ -242,17 +242,14 @@ export const mutations: readonly Mutation[] = [
   {
     name: "a table across two regions is read past the first",
     breaks: "hostile",
-    edits: [["address + length <= window.end", "address < window.end"]],
+    edits: [["memory.locate(high, low, length)", "memory.locate(high, low, 16)"]],
   },
   {
     name: "addresses lose their upper bits",
     breaks: "hostile",
     edits: [
-      ["if (high >= 0x200000) throw badAddress(index, low, high);", ""],
-      [
-        "const address = high * 4294967296 + low;",
-        "const address = (high & 0xffff) * 4294967296 + low;",
-      ],
+      ["if (high >>> 0 >= 0x200000) throw badAddress(index, low, high);", ""],
+      ["chain.append(memory, high, low,", "chain.append(memory, high & 0xffff, low,"],
     ],
   },
   {
