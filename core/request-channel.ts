@@ -34,6 +34,8 @@ export interface RequestChannelOptions {
   readonly acknowledged: boolean;
   /** BACKEND_SEND_FD is negotiated: requests may carry descriptors. */
   readonly descriptors: boolean;
+  /** How long the front-end may take to answer, in milliseconds; 5 s by default. */
+  readonly answerLimit?: number;
 }
 
 interface Request {
@@ -53,6 +55,7 @@ export class RequestChannel implements Disposable {
   readonly #log: Log;
   readonly #watch: Watch;
   readonly #descriptors: boolean;
+  readonly #answerLimit: number;
   readonly #out = new MessageBuffer(MAX_REQUEST);
   readonly #notification = new MessageBuffer(Header.size + VringState.size);
   readonly #in = new MessageBuffer(Header.size + U64.size);
@@ -77,13 +80,14 @@ export class RequestChannel implements Disposable {
     socket: Fd,
     loop: Loop,
     log: Log,
-    { acknowledged, descriptors }: RequestChannelOptions,
+    { acknowledged, descriptors, answerLimit = ANSWER_LIMIT }: RequestChannelOptions,
   ) {
     this.#socket = socket;
     this.#loop = loop;
     this.#log = log;
     this.#acknowledged = acknowledged;
     this.#descriptors = descriptors;
+    this.#answerLimit = answerLimit;
     this.#watch = loop.watch(socket.number, EPOLLIN, (events) => this.#ready(events));
   }
 
@@ -245,9 +249,9 @@ export class RequestChannel implements Disposable {
 
   #sent(request: Request): void {
     if (!request.answered) return request.settle?.resolve({ value: 0n, fd: null });
-    request.due = performance.now() + ANSWER_LIMIT;
+    request.due = performance.now() + this.#answerLimit;
     this.#unanswered.push(request);
-    this.#timer ??= this.#loop.after(ANSWER_LIMIT, () => this.#checkDue());
+    this.#timer ??= this.#loop.after(this.#answerLimit, () => this.#checkDue());
   }
 
   #checkDue(): void {
@@ -262,7 +266,7 @@ export class RequestChannel implements Disposable {
     // Front-ends that never acknowledge exist. Late answers are still told apart from wrong ones.
     this.#muted = true;
     this.#acknowledged = false;
-    const reason = `The front-end did not answer ${first.row.name} within ${ANSWER_LIMIT} ms`;
+    const reason = `The front-end did not answer ${first.row.name} within ${this.#answerLimit} ms`;
     this.#log.warn(`${reason}: it is not asked for answers any more`);
     for (const request of this.#unanswered) {
       request.settle?.reject(new Error(reason));
@@ -297,8 +301,9 @@ export class RequestChannel implements Disposable {
       return this.#fail(`The front-end sent a malformed reply, to request ${code}`);
     }
     const { value } = U64.decode(this.#in.data, Header.size);
-    if (value !== 0n) this.#log.warn(`The front-end refused ${request.row.name}`);
-    const { settle } = request;
+    const { settle, row } = request;
+    const unheard = settle === null && row.reply === "ack" && !this.#muted;
+    if (value !== 0n && unheard) this.#log.warn(`The front-end refused ${row.name}`);
     const fd = settle === null ? null : (fds.shift() ?? null);
     for (const other of fds) other.close();
     settle?.resolve({ value, fd });
