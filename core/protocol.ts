@@ -40,7 +40,13 @@ export type ReplyRule =
   /** A u64, 0 for success, when REPLY_ACK is negotiated and the message asks for it. */
   | "ack"
   /** Always this payload. */
-  | { readonly payload: PayloadName; readonly fds?: number };
+  | {
+      readonly payload: PayloadName;
+      /** Most descriptors the reply carries. */
+      readonly fds?: number;
+      /** The u64 that refuses the request. Without one, refusing it ends the connection. */
+      readonly refusal?: bigint;
+    };
 
 export interface MessageRow {
   readonly code: number;
@@ -65,6 +71,12 @@ function row(
 }
 
 const own = (payload: PayloadName, fds = 0): ReplyRule => ({ payload, fds });
+
+/** Always a u64: 0 or what else succeeds, and `refusal`. */
+const status = (refusal: bigint, fds = 0): ReplyRule => ({ payload: "u64", fds, refusal });
+
+/** Fields of the reply to SET_DEVICE_STATE_FD: an error number, and "no descriptor comes". */
+export const StateReply = { ERROR: 0xff, NO_FD: 0x100 } as const;
 
 /** Messages from the front-end (vhost-user: Front-end message types). */
 export const frontEndMessages = {
@@ -92,7 +104,7 @@ export const frontEndMessages = {
     fds: [1, 1],
     needs: P.BACKEND_REQ,
   }),
-  IOTLB_MSG: row(22, "IOTLB_MSG", "iotlb", { reply: own("u64") }),
+  IOTLB_MSG: row(22, "IOTLB_MSG", "iotlb", { reply: status(1n) }),
   SET_VRING_ENDIAN: row(23, "SET_VRING_ENDIAN", "vringState", { needs: P.CROSS_ENDIAN }),
   GET_CONFIG: row(24, "GET_CONFIG", "config", { reply: own("config"), needs: P.CONFIG }),
   SET_CONFIG: row(25, "SET_CONFIG", "config", { needs: P.CONFIG }),
@@ -106,7 +118,7 @@ export const frontEndMessages = {
     needs: P.PAGEFAULT,
   }),
   POSTCOPY_LISTEN: row(29, "POSTCOPY_LISTEN", "none", { needs: P.PAGEFAULT }),
-  POSTCOPY_END: row(30, "POSTCOPY_END", "none", { reply: own("u64"), needs: P.PAGEFAULT }),
+  POSTCOPY_END: row(30, "POSTCOPY_END", "none", { reply: status(1n), needs: P.PAGEFAULT }),
   GET_INFLIGHT_FD: row(31, "GET_INFLIGHT_FD", "inflight", {
     reply: own("inflight", 1),
     needs: P.INFLIGHT_SHMFD,
@@ -133,11 +145,11 @@ export const frontEndMessages = {
   }),
   SET_DEVICE_STATE_FD: row(42, "SET_DEVICE_STATE_FD", "deviceState", {
     fds: [1, 1],
-    reply: own("u64", 1),
+    reply: status(BigInt(StateReply.NO_FD) | 1n, 1),
     needs: P.DEVICE_STATE,
   }),
   CHECK_DEVICE_STATE: row(43, "CHECK_DEVICE_STATE", "none", {
-    reply: own("u64"),
+    reply: status(1n),
     needs: P.DEVICE_STATE,
   }),
   GET_SHMEM_CONFIG: row(44, "GET_SHMEM_CONFIG", "none", {

@@ -40,6 +40,8 @@ export interface VringContext {
   readonly memory: GuestMemory;
   /** The feature bits the driver accepted. */
   readonly features: bigint;
+  /** Notifies the front-end by a message, where that was agreed on. */
+  notify(name: "VRING_CALL" | "VRING_ERR", vring: number): void;
 }
 
 export class Vring {
@@ -47,14 +49,16 @@ export class Vring {
   readonly spec: QueueSpec;
   readonly #context: VringContext;
   readonly #log: Log;
-  readonly #call = new Notifier("call");
-  readonly #err = new Notifier("err");
+  readonly #call: Notifier;
+  readonly #err: Notifier;
   #size = 0;
   #base = 0;
   #addresses: RingAddresses | null = null;
   #kick: Fd | null = null;
   #kicked = false;
   #kickWatch: Disposable | null = null;
+  /** SET_VRING_KICK came without a descriptor. */
+  #polled = false;
   #enabled = false;
   #suspended = false;
   /** The driver or the device was at fault: nothing is taken until the ring is set up again. */
@@ -71,11 +75,18 @@ export class Vring {
     this.spec = spec;
     this.#context = context;
     this.#log = context.log.with({ queue: index });
+    this.#call = new Notifier("call", () => context.notify("VRING_CALL", index));
+    this.#err = new Notifier("err", () => context.notify("VRING_ERR", index));
   }
 
   /** True while chains are taken, or would be if there were any. */
   get running(): boolean {
     return this.#queue !== null;
+  }
+
+  /** True before the first kick, and again once the front-end has stopped the ring. */
+  get stopped(): boolean {
+    return !this.#kicked && this.#queue === null;
   }
 
   get enabled(): boolean {
@@ -124,10 +135,11 @@ export class Vring {
   setKick(fd: Fd | null): void {
     if (fd !== null) checkKick(fd);
     // While running, the new descriptor must prove itself before the old one goes.
-    const watch = this.#queue === null ? null : this.#watch(fd);
+    const watch = this.#queue === null ? null : this.#watch(fd, fd === null);
     this.#dropKick();
     this.#kick = fd;
     this.#kicked = true;
+    this.#polled = fd === null;
     this.#kickWatch = watch;
     try {
       this.#tryStart();
@@ -135,6 +147,20 @@ export class Vring {
       this.#kick = null;
       this.#kicked = false;
       throw error;
+    }
+    this.scheduleDrain();
+  }
+
+  /** VRING_KICK: a kick by message, which starts the ring like a descriptor does. */
+  kickInBand(): void {
+    if (!this.#kicked) {
+      this.#kicked = true;
+      try {
+        this.#tryStart();
+      } catch (error) {
+        this.#kicked = false;
+        throw error;
+      }
     }
     this.scheduleDrain();
   }
@@ -216,7 +242,7 @@ export class Vring {
     const ready = this.#kicked && this.#enabled && !this.#suspended && !this.#broken;
     if (!ready || this.#queue !== null || this.#size === 0 || this.#addresses === null) return;
     const queue = this.#makeQueue(this.#addresses);
-    this.#kickWatch ??= this.#watch(this.#kick);
+    this.#kickWatch ??= this.#watch(this.#kick, this.#polled);
     this.#queue = queue;
     this.#drain = new Drain(queue, this.#context.device);
     this.#log.debug("The vring starts", { size: this.#size, base: this.#base });
@@ -266,10 +292,10 @@ export class Vring {
     return found.host;
   }
 
-  #watch(kick: Fd | null): Disposable {
+  #watch(kick: Fd | null, polled: boolean): Disposable | null {
     const { loop } = this.#context;
-    if (kick === null) return loop.every(POLL_INTERVAL, this.#drainNow);
-    return watchKick(kick, loop, this.#drainNow);
+    if (kick !== null) return watchKick(kick, loop, this.#drainNow);
+    return polled ? loop.every(POLL_INTERVAL, this.#drainNow) : null;
   }
 
   #dropKick(): void {
@@ -277,6 +303,7 @@ export class Vring {
     this.#kickWatch = null;
     this.#kick?.close();
     this.#kick = null;
+    this.#polled = false;
   }
 
   /** Takes no more chains; `done` is called when nothing is in flight, and there is no queue then. */

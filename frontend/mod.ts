@@ -3,6 +3,7 @@
  * Everything is synchronous and has a time limit; the back-end runs in another process.
  */
 export {
+  type BackEndAnswer,
   type BackEndRequest,
   BackEndRequests,
   type BackEndRequestsOptions,
@@ -49,6 +50,17 @@ export {
   ringFeatures,
 } from "./negotiation.ts";
 export { Notifier } from "./notifier.ts";
+export {
+  checkState,
+  closeCryptoSession,
+  createCryptoSession,
+  getSharedMemory,
+  getSharedObject,
+  kickInBand,
+  sendRarp,
+  setMtu,
+  startStateTransfer,
+} from "./parts.ts";
 export { fillPattern, isPattern } from "./pattern.ts";
 export type { RingPlace } from "./ring-place.ts";
 export { Vring, type VringOptions } from "./vring.ts";

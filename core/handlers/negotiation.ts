@@ -74,10 +74,12 @@ export const negotiationHandlers = {
     for (const [feature, ...needs] of dependencies) {
       const missing = needs.filter((need) => !has(wanted, need));
       if (has(wanted, feature) && missing.length > 0) {
-        throw new ProtocolError(`Protocol feature ${feature} needs ${missing.join(" and ")}`);
+        const text = `Protocol feature ${feature} needs ${missing.join(" and ")}`;
+        throw new ProtocolError(text, { fatal: true });
       }
     }
     session.protocolFeatures = wanted;
+    session.inBand = has(wanted, ProtocolFeature.INBAND_NOTIFICATIONS);
     session.backend.log.debug("Protocol features accepted", {
       features: describeBits(wanted, ProtocolFeature),
     });
@@ -88,12 +90,16 @@ export const negotiationHandlers = {
 
   SET_BACKEND_REQ_FD(session, message) {
     const { loop, log } = session.backend;
-    const acknowledged = session.hasProtocol(ProtocolFeature.REPLY_ACK);
+    const options = {
+      acknowledged: session.hasProtocol(ProtocolFeature.REPLY_ACK),
+      descriptors: session.hasProtocol(ProtocolFeature.BACKEND_SEND_FD),
+    };
     message.handOver((fd) => {
-      const channel = new RequestChannel(fd, loop, log, acknowledged);
+      const channel = new RequestChannel(fd, loop, log, options);
       session.requests?.[Symbol.dispose]();
       session.requests = channel;
     });
+    session.backend.frontEnd.announce(session);
     return undefined;
   },
 } satisfies Record<string, Handler>;

@@ -64,6 +64,13 @@ export const vringHandlers = {
   SET_VRING_KICK: (session, message) =>
     giveDescriptor(session, message, (vring, fd) => vring.setKick(fd)),
 
+  VRING_KICK(session, message) {
+    const { vring, num } = readState(session, message);
+    if (num !== 0) throw new ProtocolError(`VRING_KICK has ${num} where 0 belongs`);
+    vring.kickInBand();
+    return undefined;
+  },
+
   SET_VRING_CALL: (session, message) =>
     giveDescriptor(session, message, (vring, fd) => vring.setCall(fd)),
 

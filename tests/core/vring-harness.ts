@@ -42,6 +42,8 @@ export class VringHarness {
     started: (queue) => void this.events.push(`started ${queue.index}`),
     stopping: (queue) => void this.events.push(`stopping ${queue.index}`),
   };
+  /** Notifications by message. */
+  readonly notified: string[] = [];
   readonly context: VringContext;
   vring: Vring;
   /** The driver's copies of the descriptors. */
@@ -51,7 +53,10 @@ export class VringHarness {
   constructor(loop: Loop) {
     const log = new Log((record) => this.records.push(record), "debug");
     const features = mask(RingFeature.VERSION_1, RingFeature.INDIRECT_DESC);
-    this.context = { loop, log, device: this.device, memory: this.guest.memory, features };
+    const { device } = this;
+    const { memory } = this.guest;
+    const notify = (name: string, vring: number) => void this.notified.push(`${name} ${vring}`);
+    this.context = { loop, log, device, memory, features, notify };
     this.vring = new Vring(3, { name: "test" }, this.context);
   }
 
