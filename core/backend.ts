@@ -26,20 +26,25 @@ const ringFeatures = mask(
   RingFeature.INDIRECT_DESC,
   RingFeature.EVENT_IDX,
   RingFeature.VERSION_1,
+  VhostFeature.LOG_ALL,
   VhostFeature.PROTOCOL_FEATURES,
 );
 
 /** Protocol features that every device gets from the framework. */
 const protocolFeatures = mask(
   ProtocolFeature.MQ,
+  ProtocolFeature.LOG_SHMFD,
   ProtocolFeature.REPLY_ACK,
   ProtocolFeature.BACKEND_REQ,
   ProtocolFeature.CONFIG,
   ProtocolFeature.BACKEND_SEND_FD,
+  ProtocolFeature.INFLIGHT_SHMFD,
   ProtocolFeature.RESET_DEVICE,
   ProtocolFeature.INBAND_NOTIFICATIONS,
   ProtocolFeature.CONFIGURE_MEM_SLOTS,
   ProtocolFeature.STATUS,
+  ProtocolFeature.GET_VRING_BASE_INFLIGHT,
+  ProtocolFeature.GET_VRING_BASE_SKIP_DRAIN,
 );
 
 /**

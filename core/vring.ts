@@ -8,16 +8,19 @@
  */
 import type { Fd } from "../ffi/mod.ts";
 import type { Device, QueueSpec } from "./device.ts";
+import type { DirtyLog, RingLog } from "./dirty-log.ts";
 import { Drain } from "./drain.ts";
 import { GuestError, ProtocolError } from "./errors.ts";
-import { has, RingFeature } from "./features.ts";
+import { has, RingFeature, VhostFeature } from "./features.ts";
 import { hex } from "./hex.ts";
+import type { InflightRegion } from "./inflight.ts";
 import { checkKick, watchKick } from "./kick.ts";
 import type { Log } from "./log.ts";
 import type { Loop } from "./loop.ts";
 import type { GuestMemory } from "./memory.ts";
 import { Notifier } from "./notifier.ts";
 import { MAX_QUEUE_SIZE } from "./protocol.ts";
+import type { InflightPart } from "./queue.ts";
 import { SplitQueue, splitRingBytes } from "./split.ts";
 
 /** How often a ring without a kick descriptor is looked at, in milliseconds. */
@@ -30,6 +33,8 @@ export interface RingAddresses {
   readonly descriptor: number;
   readonly available: number;
   readonly used: number;
+  /** Guest-physical address to mark what is written to the used part at, or null not to mark it. */
+  readonly log?: number | null;
 }
 
 /** What a vring needs of its session. */
@@ -38,6 +43,8 @@ export interface VringContext {
   readonly log: Log;
   readonly device: Device;
   readonly memory: GuestMemory;
+  readonly dirtyLog: DirtyLog;
+  readonly inflight: InflightRegion | null;
   /** The feature bits the driver accepted. */
   readonly features: bigint;
   /** Notifies the front-end by a message, where that was agreed on. */
@@ -111,8 +118,9 @@ export class Vring {
     this.#base = base;
   }
 
-  setAddresses(addresses: RingAddresses): void {
-    const { descriptor, available, used } = addresses;
+  /** Calls `done` when they are in force: a running ring completes what it has in flight first. */
+  setAddresses(addresses: RingAddresses, done: () => void = () => {}): void {
+    const { descriptor, available, used, log = null } = addresses;
     if (descriptor % 16 !== 0 || available % 2 !== 0 || used % 4 !== 0) {
       throw new ProtocolError(
         `Cannot use ring addresses ${hex(descriptor)}, ${hex(available)}, ${hex(used)}: ` +
@@ -127,8 +135,16 @@ export class Vring {
       old.available === available &&
       old.used === used;
     if (!same) this.#refuseWhileRunning("the addresses");
-    this.#addresses = addresses;
-    this.#tryStart();
+    if (this.#queue === null || log === (old?.log ?? null)) {
+      this.#addresses = addresses;
+      this.#tryStart();
+      return done();
+    }
+    this.suspend(() => {
+      this.#addresses = addresses;
+      this.unsuspend();
+      done();
+    });
   }
 
   /** Kicks the ring off. Takes `fd` unless it throws; null means that the ring is polled. */
@@ -200,6 +216,25 @@ export class Vring {
     });
   }
 
+  /**
+   * Stops the ring at once. Requests in flight are given up here: they stay in the in-flight region.
+   * Returns where to go on.
+   */
+  stopAtOnce(): number {
+    this.#kicked = false;
+    this.#dropKick();
+    const queue = this.#queue;
+    if (queue !== null && !queue.paused) {
+      queue.paused = true;
+      this.#tellDevice("stopping");
+      queue.publish();
+    }
+    this.#idle();
+    this.#broken = false;
+    this.#suspended = false;
+    return this.#base;
+  }
+
   /** Pauses the ring. `done` is called when nothing is in flight and memory may change. */
   suspend(done: () => void): void {
     this.#suspended = true;
@@ -246,6 +281,9 @@ export class Vring {
     this.#queue = queue;
     this.#drain = new Drain(queue, this.#context.device);
     this.#log.debug("The vring starts", { size: this.#size, base: this.#base });
+    if (queue.replays > 0) {
+      this.#log.info("Requests that were in flight are submitted again", { count: queue.replays });
+    }
     // The driver may have missed the last call of a back-end that was killed.
     this.#call.send();
     this.#tellDevice("started");
@@ -265,6 +303,8 @@ export class Vring {
       available: this.#locate("available ring", available, bytes.available, 2),
       used: this.#locate("used ring", used, bytes.used, 4),
       base: this.#base,
+      inflight: this.#inflightPart(),
+      log: this.#ringLog(),
       indirect: has(features, RingFeature.INDIRECT_DESC),
       eventIdx: has(features, RingFeature.EVENT_IDX),
       call: () => this.#call.send(),
@@ -272,6 +312,19 @@ export class Vring {
       requestPublish: () => this.#schedulePublish(),
       requestDrain: () => this.scheduleDrain(),
     });
+  }
+
+  #inflightPart(): InflightPart | null {
+    const { inflight } = this.#context;
+    if (inflight === null) return null;
+    const bytes = inflight.part(this.index, this.#size);
+    return { bytes, queueSize: inflight.shape.queueSize };
+  }
+
+  #ringLog(): RingLog | null {
+    const { features, dirtyLog } = this.#context;
+    if (!has(features, VhostFeature.LOG_ALL)) return null;
+    return { log: dirtyLog, ring: this.#addresses!.log ?? null };
   }
 
   #locate(part: string, userAddress: number, length: number, alignment: number): number {
