@@ -24,6 +24,7 @@ const ringFeatures = mask(
   RingFeature.INDIRECT_DESC,
   RingFeature.EVENT_IDX,
   RingFeature.VERSION_1,
+  RingFeature.RING_PACKED,
   VhostFeature.PROTOCOL_FEATURES,
 );
 

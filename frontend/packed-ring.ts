@@ -269,7 +269,7 @@ export class PackedRing {
     const chains = this.#chains;
     const last = this.#batchLast;
     const id = this.inOrder ? chains.inOrder(0) : last;
-    // Of those that a batch skips nothing is known but that they were used (virtio 1.3, 2.8.9).
+    // Of those that a batch skips nothing is known but that they were used (virtio 1.3, 2.8.8).
     this.written = id === last ? this.#batchWritten : chains.writable[id]!;
     if (id === last) this.#batchLast = -1;
     this.head = id;
