@@ -132,8 +132,6 @@ export class PackedQueue implements Virtqueue, ChainOwner {
   #staged = 0;
   #gate = 0;
   #gateFlags = 0;
-  /** False until the driver was notified once: before that there is nothing to suppress against. */
-  #notified = false;
 
   constructor(options: PackedQueueOptions) {
     const { size } = options;
@@ -365,13 +363,11 @@ export class PackedQueue implements Virtqueue, ChainOwner {
   #wantsCall(staged: number): boolean {
     const event = Atomics.load(this.#driverEvent, 0);
     const wish = event & EVENT_FLAGS;
-    const first = !this.#notified;
     if (wish !== DESC || !this.#eventIdx) return wish !== DISABLE;
-    this.#notified = true;
     // 2.8.10: the slot was used just now; one of another lap counts from there.
     const lap = (event & WRAP) !== 0 ? OWNER : 0;
     const slot = lap === this.#usedFlags ? event & SLOT : (event & SLOT) - this.size;
-    return first || (slot < this.#nextUsed && slot >= this.#nextUsed - staged);
+    return slot < this.#nextUsed && slot >= this.#nextUsed - staged;
   }
 
   /** Appends the buffer of a descriptor whose flags are known. */

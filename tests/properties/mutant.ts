@@ -1,6 +1,7 @@
-/** Wrong copies of core/split.ts: each must be told from the right one by a property. */
+/** Wrong copies of a queue's source: each must be told from the right one by a property. */
 import { mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { fileURLToPath, pathToFileURL } from "node:url";
+import type { PackedQueue } from "../../core/packed.ts";
 import type { SplitQueue } from "../../core/split.ts";
 import { runtime } from "../../ffi/mod.ts";
 
@@ -14,26 +15,37 @@ export interface Mutation {
   readonly edits: readonly (readonly [from: string, to: string])[];
 }
 
-const source = new URL("../../core/split.ts", import.meta.url);
+/** The classes to be mutated, and the files of core/ that have them. */
+interface Queues {
+  SplitQueue: typeof SplitQueue;
+  PackedQueue: typeof PackedQueue;
+}
+const files = { SplitQueue: "split.ts", PackedQueue: "packed.ts" } as const;
 const folder = new URL(`../../.cache/mutants/${runtime.name}-${process.pid}/`, import.meta.url);
 
 /** The class as it is after the edits. Throws when the source does not have what is to be edited. */
-export async function mutate({ name, edits }: Mutation): Promise<typeof SplitQueue> {
+export async function mutate<Q extends keyof Queues>(
+  queue: Q,
+  { name, edits }: Mutation,
+): Promise<Queues[Q]> {
+  const source = new URL(`../../core/${files[queue]}`, import.meta.url);
   let text = readFileSync(source, "utf8");
   for (const [from, to] of edits) {
     if (text.split(from).length !== 2) {
-      throw new Error(`Cannot apply "${name}": core/split.ts does not have this once: ${from}`);
+      throw new Error(
+        `Cannot apply "${name}": core/${files[queue]} does not have this once: ${from}`,
+      );
     }
     text = text.replace(from, () => to);
   }
   // The copy lies elsewhere, but uses the same modules.
   text = text.replace(/from "(\.[^"]+)"/g, (_, path) => `from "${new URL(path, source).href}"`);
   mkdirSync(folder, { recursive: true });
-  const file = new URL(`${name.replace(/[^a-z0-9]+/gi, "-")}.ts`, folder);
+  const file = new URL(`${queue}-${name.replace(/[^a-z0-9]+/gi, "-")}.ts`, folder);
   writeFileSync(file, text);
   const path =
     runtime.name === "bun" ? fileURLToPath(file) : pathToFileURL(fileURLToPath(file)).href;
-  return (await import(path)).SplitQueue;
+  return (await import(path))[queue];
 }
 
 export function removeMutants(): void {

@@ -1,4 +1,4 @@
-/** Random scenarios for a split virtqueue: what the driver and the device do, and in which order. */
+/** Random scenarios for a virtqueue: what the driver and the device do, and in which order. */
 import fc from "fast-check";
 
 export interface BufferPlan {
@@ -128,7 +128,7 @@ const device: fc.Arbitrary<DeviceAct> = fc.oneof(
 
 const interference = fc.record({ point: fc.nat({ max: 3 }), driver });
 
-const step: fc.Arbitrary<Step> = fc.oneof(
+export const step: fc.Arbitrary<Step> = fc.oneof(
   { weight: 2, arbitrary: fc.record({ driver }) },
   {
     weight: 3,

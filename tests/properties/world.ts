@@ -288,11 +288,12 @@ export class World {
   }
 }
 
-const total = (buffers: readonly Buffer[]) => buffers.reduce((sum, { length }) => sum + length, 0);
+export const total = (buffers: readonly Buffer[]) =>
+  buffers.reduce((sum, { length }) => sum + length, 0);
 
-const writableStream = (buffers: readonly Buffer[]) => buffers.filter((b) => b.writable);
+export const writableStream = (buffers: readonly Buffer[]) => buffers.filter((b) => b.writable);
 
-function concat(parts: readonly Uint8Array[]): Uint8Array {
+export function concat(parts: readonly Uint8Array[]): Uint8Array {
   const result = new Uint8Array(parts.reduce((sum, part) => sum + part.length, 0));
   let at = 0;
   for (const part of parts) {
