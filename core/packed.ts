@@ -9,29 +9,25 @@
  * The driver's memory is untrusted and changes under our feet: every field is read once, checked,
  * and only the checked copy is used.
  *
- * Ordering: `Atomics` accesses are sequentially consistent. Loading a slot's flags orders the other
- * fields read after it. Storing the flags of the first used descriptor of a batch orders all that was
- * written before it, and the suppression fields read after it. Everything else is a plain access.
+ * Ordering: `Atomics` accesses are sequentially consistent. Loading the word with a slot's flags
+ * orders the other fields read after it. Storing the flags of the first used descriptor of a batch
+ * orders all that was written before it, and the suppression fields read after it. Everything else is
+ * a plain access.
  */
 import { runtime } from "../ffi/mod.ts";
-import { Chain, type ChainOwner, HeldChain } from "./chain.ts";
-import type { Virtqueue } from "./device.ts";
 import { GuestError, ProtocolError } from "./errors.ts";
 import { hex } from "./hex.ts";
 import { InOrder } from "./in-order.ts";
-import { type GuestMemory, OFFSET_MASK, PLACE_SHIFT } from "./memory.ts";
+import { badAddress, Descriptor, Queue, type QueueOptions, type Rules } from "./queue.ts";
 
-const NEXT = 1;
-const WRITE = 2;
-const INDIRECT = 4;
+const { NEXT, WRITE, INDIRECT, ADDRESS_LIMIT } = Descriptor;
 /** The two flags that tell whose a slot is (2.8.1). */
 const AVAIL = 1 << 7;
 const USED = 1 << 15;
 const OWNER = AVAIL | USED;
-const DESCRIPTOR_SIZE = 16;
+
 /** The bytes of an event suppression area: a position, then flags (2.8.14). */
 const EVENT_SIZE = 4;
-
 /** Flags of an event suppression area (2.8.10), as bits of its 32-bit word. */
 const ENABLE = 0;
 const DISABLE = 1 << 16;
@@ -46,13 +42,17 @@ const FRESH = 0x8000_8000;
 
 /** Buffer ids that there are. */
 const IDS = 65_536;
-/** As on a split ring: descriptors an indirect table may have, and bytes a driver may chain. */
-const MIN_TABLE_LIMIT = 1024;
-const MAX_CHAIN_BYTES = 2 ** 32;
+
+const rules: Rules = {
+  descriptor: "virtio 1.3 2.8.13",
+  chain: "virtio 1.3 2.8.17",
+  table: "virtio 1.3 2.8.7",
+  tableUse: "virtio 1.3 2.8.19",
+};
 
 /** Bytes of the three parts for a ring of `size` descriptors. */
 export const packedRingBytes = (size: number) => ({
-  descriptor: DESCRIPTOR_SIZE * size,
+  descriptor: Descriptor.SIZE * size,
   available: EVENT_SIZE,
   used: EVENT_SIZE,
 });
@@ -67,58 +67,21 @@ export function checkPackedBase(base: number, size: number): void {
   }
 }
 
-export interface PackedQueueOptions {
-  readonly index: number;
-  readonly name: string;
-  /** Any number up to 32768. */
-  readonly size: number;
-  readonly memory: GuestMemory;
-  /** Process addresses of the descriptor ring, the driver's and the device's event area. */
-  readonly descriptor: number;
-  readonly available: number;
-  readonly used: number;
-  /** Both positions, as SET_VRING_BASE encodes them. */
-  readonly base: number;
-  readonly indirect: boolean;
-  readonly eventIdx: boolean;
-  readonly inOrder: boolean;
-  /** Signals the driver. */
-  readonly call: () => void;
-  /** Learns of a broken driver outside a drain; without it `next` always throws. */
-  readonly broken?: (error: GuestError) => void;
-  /** Publishes soon; called for completions outside a drain. */
-  readonly requestPublish: () => void;
-  /** Drains soon. */
-  readonly requestDrain: () => void;
-}
-
-export class PackedQueue implements Virtqueue, ChainOwner {
-  readonly index: number;
-  readonly name: string;
-  readonly size: number;
-  readonly chain: Chain;
-  closed = false;
-  paused = false;
-  inFlight = 0;
-  draining = false;
-
-  readonly #memory: GuestMemory;
-  readonly #descriptors: DataView<ArrayBuffer>;
-  readonly #words: Uint32Array<ArrayBuffer>;
+/**
+ * Its parts are the descriptor ring and the driver's and the device's event areas, aligned to 16, 4
+ * and 4 bytes. Its size is any number up to 32768. Its base encodes both positions: bits 0 to 14 the
+ * next available slot, 15 its wrap counter, 16 to 30 the next used slot, 31 its wrap counter.
+ */
+export class PackedQueue extends Queue {
+  /** Four words each: the address's low and high half, the length, id and flags. */
+  readonly #words: Int32Array<ArrayBuffer>;
   readonly #halves: Uint16Array<ArrayBuffer>;
-  readonly #driverEvent: Uint32Array<ArrayBuffer>;
-  readonly #deviceEvent: Uint32Array<ArrayBuffer>;
-  readonly #indirect: boolean;
+  readonly #driverEvent: Int32Array<ArrayBuffer>;
+  readonly #deviceEvent: Int32Array<ArrayBuffer>;
   readonly #eventIdx: boolean;
-  readonly #call: () => void;
-  readonly #broken: ((error: GuestError) => void) | undefined;
-  readonly #requestPublish: () => void;
-  readonly #requestDrain: () => void;
   readonly #order: InOrder | null;
   /** Slots of the chain with a buffer id, 0 for each id that is not in flight. */
   readonly #slots: Uint16Array<ArrayBuffer> = new Uint16Array(IDS);
-  readonly #held = new Set<HeldChain>();
-  #tableCopy: DataView<ArrayBuffer> | null = null;
 
   /** The next slot to be taken, and what OWNER shows there once it is available. */
   #nextAvailable: number;
@@ -133,25 +96,15 @@ export class PackedQueue implements Virtqueue, ChainOwner {
   #gate = 0;
   #gateFlags = 0;
 
-  constructor(options: PackedQueueOptions) {
+  constructor(options: QueueOptions) {
+    super(options, rules);
     const { size } = options;
-    this.index = options.index;
-    this.name = options.name;
-    this.size = size;
-    this.chain = new Chain(this);
-    this.#memory = options.memory;
-    const ring = runtime.view(options.descriptor, DESCRIPTOR_SIZE * size);
-    this.#descriptors = new DataView(ring);
-    this.#words = new Uint32Array(ring);
+    const ring = runtime.view(options.descriptor, Descriptor.SIZE * size);
+    this.#words = new Int32Array(ring);
     this.#halves = new Uint16Array(ring);
-    this.#driverEvent = new Uint32Array(runtime.view(options.available, EVENT_SIZE));
-    this.#deviceEvent = new Uint32Array(runtime.view(options.used, EVENT_SIZE));
-    this.#indirect = options.indirect;
+    this.#driverEvent = new Int32Array(runtime.view(options.available, EVENT_SIZE));
+    this.#deviceEvent = new Int32Array(runtime.view(options.used, EVENT_SIZE));
     this.#eventIdx = options.eventIdx;
-    this.#call = options.call;
-    this.#broken = options.broken;
-    this.#requestPublish = options.requestPublish;
-    this.#requestDrain = options.requestDrain;
     this.#order = options.inOrder ? new InOrder(size, IDS) : null;
     const base = this.#trueBase(options.base);
     const available = base & 0xffff;
@@ -176,72 +129,78 @@ export class PackedQueue implements Virtqueue, ChainOwner {
     return base === 0 && (this.#halves[7]! & USED) === 0 ? FRESH : base;
   }
 
-  /** Both positions that a later start must go on from (the `num` of GET_VRING_BASE). */
   get base(): number {
     const available = this.#nextAvailable | (this.#availableFlags === AVAIL ? WRAP : 0);
     const used = this.#nextUsed | (this.#usedFlags === OWNER ? WRAP : 0);
     return (available | (used << 16)) >>> 0;
   }
 
-  next(): boolean {
-    if (this.paused || this.closed) return false;
-    if (this.draining || this.#broken === undefined) return this.#load();
-    try {
-      return this.#load();
-    } catch (error) {
-      if (!(error instanceof GuestError)) throw error;
-      this.#broken(error);
-      return false;
-    }
-  }
-
-  #load(): boolean {
+  protected load(): boolean {
     const first = this.#nextAvailable;
+    const words = this.#words;
+    const at = first << 2;
     // Orders the rest of the chain, which is read next, after the flags.
-    const flags = Atomics.load(this.#halves, ((first << 3) + 7) | 0);
+    const link = Atomics.load(words, at + 3);
+    const flags = link >>> 16;
     if ((flags & OWNER) !== this.#availableFlags) return false;
-    this.chain.begin(first);
-    if ((flags & (NEXT | INDIRECT)) === 0) {
-      this.#append(first, flags);
-      this.#enter(first, 1, this.#halves[((first << 3) + 6) | 0]!);
-    } else if ((flags & INDIRECT) !== 0) {
-      const id = this.#halves[((first << 3) + 6) | 0]!;
-      this.#appendTable(first, flags);
-      this.#enter(first, 1, id);
-    } else this.#loadChain(first, flags);
+    const { chain } = this;
+    chain.head = first;
+    chain.setCounts(0, 0, 0, 0);
+    if ((flags & INDIRECT) !== 0) {
+      const length = words[at + 2]!;
+      const table = this.openTable(first, words[at]!, words[at + 1]!, length, flags);
+      this.#appendTable(table, this.tableBase, length >> 4);
+      this.#enter(first, 1, link & 0xffff);
+    } else {
+      this.#append(words, at, first, flags);
+      if ((flags & NEXT) === 0) this.#enter(first, 1, link & 0xffff);
+      else this.#loadRest(first);
+    }
     return true;
   }
 
-  /** Loads a chain of several descriptors. */
-  #loadChain(first: number, firstFlags: number): void {
-    let slot = first;
-    let flags = firstFlags;
+  /** Loads a list of several descriptors behind its first one. */
+  #loadRest(first: number): void {
+    const words = this.#words;
     let owner = this.#availableFlags;
-    let link = 0;
-    let slots = 1;
-    for (; ; slots++) {
+    let slot = first;
+    for (let slots = 2; ; slots++) {
       if (slots > this.#room) throw overrun(first, this.#room);
-      this.#append(slot, flags);
-      if ((flags & NEXT) === 0) break;
       if (++slot === this.size) {
         slot = 0;
         owner ^= OWNER;
       }
-      link = this.#descriptors.getInt32(((slot << 4) + 12) | 0, true);
-      flags = link >>> 16;
+      const at = slot << 2;
+      const link = words[at + 3]!;
+      const flags = link >>> 16;
       if ((flags & OWNER) !== owner) throw cut(first, slot);
       if ((flags & INDIRECT) !== 0) throw mixed(slot);
+      this.#append(words, at, slot, flags);
+      if ((flags & NEXT) === 0) return this.#enter(first, slots, link & 0xffff);
     }
-    this.#enter(first, slots, link & 0xffff);
+  }
+
+  /** Appends all buffers of an indirect table; of its flags only WRITE counts (2.8.7). */
+  #appendTable(table: Int32Array<ArrayBuffer>, base: number, count: number): void {
+    for (let i = 0, at = base; i < count; i++, at = (at + 4) | 0) {
+      this.#append(table, at, i, table[at + 3]! >>> 16);
+    }
+  }
+
+  /** Appends the buffer of a descriptor whose flags are known. */
+  #append(table: Int32Array<ArrayBuffer>, at: number, index: number, flags: number): void {
+    const low = table[at]!;
+    const high = table[at + 1]!;
+    if ((high & ADDRESS_LIMIT) !== 0) throw badAddress(index, low, high, rules.descriptor);
+    this.chain.append(high, low, table[at + 2]!, (flags & WRITE) !== 0);
   }
 
   /** The chain that begins at slot `first` is complete: takes it. */
   #enter(first: number, slots: number, id: number): void {
-    const chain = this.chain;
     if (slots > this.#room) throw overrun(first, this.#room);
     if (this.#slots[id] !== 0) throw twice(id, first);
-    if (chain.readableBytes + chain.writableBytes >= MAX_CHAIN_BYTES) throw tooLong(first);
-    chain.head = id;
+    this.checkTotal();
+    this.chain.head = id;
     this.#slots[id] = slots;
     this.#room -= slots;
     this.inFlight++;
@@ -270,31 +229,21 @@ export class PackedQueue implements Virtqueue, ChainOwner {
     this.#order?.putBack(id);
   }
 
-  hold(): HeldChain {
-    const held = new HeldChain(this, this.chain);
-    this.#held.add(held);
-    return held;
-  }
-
-  completeHeld(held: HeldChain, written: number): void {
-    this.#held.delete(held);
-    this.complete(held.head, written);
-  }
-
   /** Throws when `head` is not in flight: completing twice would hand the driver a foreign buffer. */
   complete(head: number, written: number): void {
     if (this.closed) return;
-    const order = this.#order;
-    if (!(this.#slots[head]! > 0) || order?.waits(head)) {
+    if (!(this.#slots[head]! > 0) || this.#order?.waits(head)) {
       throw new Error(`Cannot complete chain ${head} of queue ${this.index}: it is not in flight`);
     }
     this.inFlight--;
-    if (order === null) this.#use(head, written);
-    else {
-      order.complete(head, written);
-      for (let id = order.next(); id >= 0; id = order.next()) this.#use(id, order.written);
-    }
-    if (!this.draining) this.#requestPublish();
+    if (this.#order === null) this.#use(head, written);
+    else this.#completeInOrder(this.#order, head, written);
+    if (!this.draining) this.requestPublish();
+  }
+
+  #completeInOrder(order: InOrder, early: number, written: number): void {
+    order.complete(early, written);
+    for (let id = order.next(); id >= 0; id = order.next()) this.#use(id, order.written);
   }
 
   /** Writes the used descriptor of a chain. */
@@ -304,13 +253,13 @@ export class PackedQueue implements Virtqueue, ChainOwner {
     const flags = written > 0 ? this.#usedFlags | WRITE : this.#usedFlags;
     this.#slots[id] = 0;
     this.#room += slots;
-    this.#words[((slot << 2) + 2) | 0] = written;
-    this.#halves[((slot << 3) + 6) | 0] = id;
+    this.#words[(slot << 2) + 2] = written;
+    this.#halves[(slot << 3) + 6] = id;
     if (this.#staged === 0) {
       // Shown last: the driver looks at no later slot before this one.
       this.#gate = slot;
       this.#gateFlags = flags;
-    } else this.#halves[((slot << 3) + 7) | 0] = flags;
+    } else this.#halves[(slot << 3) + 7] = flags;
     this.#staged += slots;
     let next = slot + slots;
     if (next >= this.size) {
@@ -324,40 +273,22 @@ export class PackedQueue implements Virtqueue, ChainOwner {
     const staged = this.#staged;
     if (staged === 0 || this.closed) return;
     // Orders the used descriptors before the flags that show them, and those before the driver's wish.
-    Atomics.store(this.#halves, ((this.#gate << 3) + 7) | 0, this.#gateFlags);
+    Atomics.store(this.#halves, (this.#gate << 3) + 7, this.#gateFlags);
     this.#staged = 0;
-    if (this.#wantsCall(staged)) this.#call();
+    if (this.#wantsCall(staged)) this.call();
   }
 
-  resume(): void {
-    if (!this.closed) this.#requestDrain();
-  }
-
-  /** Asks the driver not to kick while the ring is being drained. */
   suppressKicks(): void {
     this.#deviceEvent[0] = DISABLE;
   }
 
-  /**
-   * Asks for a kick with the next available chain. Returns true when chains came meanwhile: the
-   * driver may not have kicked for them, so they must be drained now.
-   */
   requestKick(): boolean {
     const slot = this.#nextAvailable;
-    const wish = this.#eventIdx
-      ? DESC | slot | (this.#availableFlags === AVAIL ? WRAP : 0)
-      : ENABLE;
+    const wrap = this.#availableFlags === AVAIL ? WRAP : 0;
     // The store must be visible before the flags are read again; Atomics order the two.
-    Atomics.store(this.#deviceEvent, 0, wish);
-    const flags = Atomics.load(this.#halves, ((slot << 3) + 7) | 0);
+    Atomics.store(this.#deviceEvent, 0, this.#eventIdx ? DESC | wrap | slot : ENABLE);
+    const flags = Atomics.load(this.#words, (slot << 2) + 3) >>> 16;
     return (flags & OWNER) === this.#availableFlags;
-  }
-
-  /** Ends the use of the ring. Completions that come later change nothing; held chains are empty. */
-  close(): void {
-    this.closed = true;
-    for (const held of this.#held) held.release();
-    this.#held.clear();
   }
 
   #wantsCall(staged: number): boolean {
@@ -369,85 +300,12 @@ export class PackedQueue implements Virtqueue, ChainOwner {
     const slot = lap === this.#usedFlags ? event & SLOT : (event & SLOT) - this.size;
     return slot < this.#nextUsed && slot >= this.#nextUsed - staged;
   }
-
-  /** Appends the buffer of a descriptor whose flags are known. */
-  #append(slot: number, flags: number): void {
-    const at = slot << 4;
-    const low = this.#descriptors.getInt32(at, true);
-    const high = this.#descriptors.getInt32((at + 4) | 0, true);
-    const length = this.#descriptors.getInt32((at + 8) | 0, true);
-    if (high >>> 0 >= 0x200000) throw badAddress(slot, low, high);
-    this.chain.append(this.#memory, high, low, length, (flags & WRITE) !== 0);
-  }
-
-  #appendTable(slot: number, flags: number): void {
-    if (!this.#indirect) throw new GuestError(`slot ${slot} is indirect`, "virtio 1.3 2.8.19");
-    if ((flags & NEXT) !== 0) throw mixed(slot);
-    const at = slot << 4;
-    const low = this.#descriptors.getInt32(at, true);
-    const high = this.#descriptors.getInt32((at + 4) | 0, true);
-    const length = this.#descriptors.getInt32((at + 8) | 0, true);
-    if (high >>> 0 >= 0x200000) throw badAddress(slot, low, high);
-    const rule = "virtio 1.3 2.8.7";
-    if (length <= 0 || length % DESCRIPTOR_SIZE !== 0) {
-      throw new GuestError(`the indirect table has ${length >>> 0} bytes`, rule);
-    }
-    const count = length / DESCRIPTOR_SIZE;
-    if (count > Math.max(this.size, MIN_TABLE_LIMIT)) {
-      throw new GuestError(`the indirect table has ${count} descriptors`, rule);
-    }
-    const memory = this.#memory;
-    const place = memory.locate(high, low, length);
-    if (place >= 0) {
-      const start = (low & OFFSET_MASK) + memory.places[place + 3]!;
-      this.#appendAll(memory.placeWindows[place >> PLACE_SHIFT]!.data, start, count);
-    } else {
-      const address = high * 4294967296 + (low >>> 0);
-      this.#appendAll(this.#copyTable(address, length), 0, count);
-    }
-  }
-
-  /** Appends all buffers of an indirect table; of its flags only WRITE counts (2.8.7). */
-  #appendAll(table: DataView, base: number, count: number): void {
-    const chain = this.chain;
-    const memory = this.#memory;
-    for (let i = 0, at = base; i < count; i++, at = (at + DESCRIPTOR_SIZE) | 0) {
-      const low = table.getInt32(at, true);
-      const high = table.getInt32((at + 4) | 0, true);
-      const length = table.getInt32((at + 8) | 0, true);
-      const flags = table.getInt32((at + 12) | 0, true) >>> 16;
-      if (high >>> 0 >= 0x200000) throw badAddress(i, low, high);
-      chain.append(memory, high, low, length, (flags & WRITE) !== 0);
-    }
-  }
-
-  /** Gathers an indirect table that crosses the end of a memory window. */
-  #copyTable(address: number, length: number): DataView {
-    if (this.#tableCopy === null || this.#tableCopy.byteLength < length) {
-      this.#tableCopy = new DataView(new ArrayBuffer(length));
-    }
-    const copy = new Uint8Array(this.#tableCopy.buffer);
-    for (let done = 0; done < length; ) {
-      const window = this.#memory.find(address + done);
-      if (window === null) {
-        throw new GuestError(
-          "part of an indirect table is not in guest memory",
-          "virtio 1.3 2.8.7",
-        );
-      }
-      const start = address + done - window.origin;
-      const size = Math.min(length - done, window.end - address - done);
-      copy.set(window.u8.subarray(start, start + size), done);
-      done += size;
-    }
-    return this.#tableCopy;
-  }
 }
 
 function overrun(first: number, room: number): GuestError {
   return new GuestError(
     `the chain from slot ${first} is longer than the ${room} slots that are not in use`,
-    "virtio 1.3 2.8.17",
+    rules.chain,
   );
 }
 
@@ -461,7 +319,7 @@ function cut(first: number, slot: number): GuestError {
 function mixed(slot: number): GuestError {
   return new GuestError(
     `the indirect descriptor in slot ${slot} is part of a list`,
-    "virtio 1.3 2.8.19",
+    rules.tableUse,
   );
 }
 
@@ -469,20 +327,5 @@ function twice(id: number, first: number): GuestError {
   return new GuestError(
     `the chain from slot ${first} has buffer id ${id}, which is in flight`,
     "virtio 1.3 2.8.21.1",
-  );
-}
-
-function tooLong(first: number): GuestError {
-  return new GuestError(
-    `the chain from slot ${first} has more than 4 GiB of buffers`,
-    "virtio 1.3 2.8.17",
-  );
-}
-
-function badAddress(index: number, low: number, high: number): GuestError {
-  const digits = (value: number) => (value >>> 0).toString(16).padStart(8, "0");
-  return new GuestError(
-    `descriptor ${index} points to 0x${digits(high)}${digits(low)}, beyond any guest memory`,
-    "virtio 1.3 2.8.13",
   );
 }

@@ -19,6 +19,7 @@ import type { GuestMemory } from "./memory.ts";
 import { Notifier } from "./notifier.ts";
 import { checkPackedBase, PackedQueue, packedRingBytes } from "./packed.ts";
 import { MAX_QUEUE_SIZE } from "./protocol.ts";
+import type { Queue } from "./queue.ts";
 import { SplitQueue, splitRingBytes } from "./split.ts";
 
 /** How often a ring without a kick descriptor is looked at, in milliseconds. */
@@ -62,7 +63,7 @@ export class Vring {
   #suspended = false;
   /** The driver or the device was at fault: nothing is taken until the ring is set up again. */
   #broken = false;
-  #queue: SplitQueue | PackedQueue | null = null;
+  #queue: Queue | null = null;
   #drain: Drain | null = null;
   #drainScheduled = false;
   #publishScheduled = false;
@@ -232,7 +233,7 @@ export class Vring {
     this.scheduleDrain();
   }
 
-  #makeQueue({ descriptor, available, used }: RingAddresses): SplitQueue | PackedQueue {
+  #makeQueue({ descriptor, available, used }: RingAddresses): Queue {
     const size = this.#size;
     const packed = this.#packed;
     // The size and the base may have been set under other features.
@@ -256,6 +257,7 @@ export class Vring {
       indirect: has(features, RingFeature.INDIRECT_DESC),
       eventIdx: has(features, RingFeature.EVENT_IDX),
       inOrder: has(features, RingFeature.IN_ORDER),
+      notifyOnEmpty: has(features, RingFeature.NOTIFY_ON_EMPTY),
       call: () => this.#call.send(),
       broken: (error: GuestError) => this.#break(error),
       requestPublish: () => this.#schedulePublish(),

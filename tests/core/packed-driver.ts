@@ -2,7 +2,8 @@
  * The driver's side of a packed virtqueue, for tests: writes what a guest would write, or worse.
  * Slots are counted from 0 on without an end: those of even laps have wrap counter 1.
  */
-import { PackedQueue, type PackedQueueOptions } from "../../core/packed.ts";
+import { PackedQueue } from "../../core/packed.ts";
+import type { QueueOptions } from "../../core/queue.ts";
 import { type Buffer, INDIRECT, NEXT, WRITE } from "./driver.ts";
 import type { TestGuest } from "./guest.ts";
 
@@ -82,10 +83,7 @@ export class PackedDriver {
   }
 
   /** A device queue on this ring. */
-  queue(
-    options: Partial<PackedQueueOptions> = {},
-    Queue: typeof PackedQueue = PackedQueue,
-  ): PackedQueue {
+  queue(options: Partial<QueueOptions> = {}, Queue: typeof PackedQueue = PackedQueue): PackedQueue {
     const { descriptor, available, used } = this.at;
     return new Queue({
       index: 0,

@@ -7,7 +7,7 @@ import type { Arena } from "./arena.ts";
 import {
   address,
   attempt,
-  boundedReads,
+  boundedSteps,
   compare,
   length,
   maps,
@@ -81,8 +81,8 @@ export function survivesHostilePackedRing(arena: Arena, Queue: typeof PackedQueu
     const ring = writeRing(arena, plan);
     const queue = ring.queue({ indirect: plan.indirect }, Queue);
     for (const expected of expectations(arena, ring, plan)) {
-      const limit = 4 * (plan.size + Math.max(plan.size, TABLE_LIMIT));
-      const outcome = boundedReads(limit, () => attempt(queue));
+      const limit = plan.size + Math.max(plan.size, TABLE_LIMIT);
+      const outcome = boundedSteps(limit, () => attempt(queue));
       if (expected === null) return assert.equal(outcome, "refused", "a wrong chain was taken");
       assert.equal(outcome, "taken", "a good chain was not taken");
       assert.equal(queue.chain.head, expected.id, "the buffer id");

@@ -47,6 +47,8 @@ export interface Scenario {
   readonly base: number;
   readonly used: number;
   readonly eventIdx: boolean;
+  readonly inOrder: boolean;
+  readonly notifyOnEmpty: boolean;
   /** Mixes up the free descriptors. */
   readonly shuffle: number;
   readonly steps: readonly Step[];
@@ -153,6 +155,8 @@ export const scenario: fc.Arbitrary<Scenario> = fc.record({
   base: index,
   used: index,
   eventIdx: fc.boolean(),
+  inOrder: fc.boolean(),
+  notifyOnEmpty: fc.oneof({ weight: 4, arbitrary: fc.constant(false) }, fc.boolean()),
   shuffle: fc.nat({ max: 1000 }),
   steps: fc.array(step, { minLength: 1, maxLength: 80, size: "max" }),
 });
