@@ -27,6 +27,10 @@ const ringFeatures = mask(
   RingFeature.EVENT_IDX,
   RingFeature.VERSION_1,
   VhostFeature.LOG_ALL,
+  RingFeature.RING_PACKED,
+  // Rings are stopped and set up again by the usual messages: nothing else is needed for it.
+  RingFeature.RING_RESET,
+  RingFeature.NOTIFY_ON_EMPTY,
   VhostFeature.PROTOCOL_FEATURES,
 );
 
@@ -132,7 +136,8 @@ export class Backend {
     this.frontEnd = frontEnd;
     this.offeredProtocol = protocolFeatures | offeredParts(definition, opened.device);
     this.queues = typeof queues === "function" ? queues(options) : queues;
-    this.offered = ringFeatures | mask(...offer.map((name) => features[name] as number));
+    const order = definition.inOrder ? mask(RingFeature.IN_ORDER) : 0n;
+    this.offered = ringFeatures | order | mask(...offer.map((name) => features[name] as number));
     this.#layout = definition.config;
     this.#values = opened.config;
     this.#config = this.#layout.encode(opened.config);

@@ -57,9 +57,11 @@ export class DirtyLog implements Disposable {
   }
 }
 
-/** What a queue marks: where its device-written part lies, or null when that is not to be marked. */
+/** Where a queue marks what it writes. Addresses are guest-physical. */
 export interface RingLog {
   readonly log: DirtyLog;
-  /** Guest-physical address. */
+  /** The used ring or the device's event area, or null when the front-end does not want it marked. */
   readonly ring: number | null;
+  /** The descriptor ring of a packed virtqueue, which the device writes too. */
+  readonly descriptors: number;
 }

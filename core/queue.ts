@@ -30,6 +30,15 @@ const { READ } = Access;
 /** Bytes a driver may chain. Overlapping buffers could ask for any amount of work otherwise. */
 const MAX_CHAIN_BYTES = 2 ** 32;
 
+/** Sections of virtio 1.3 that errors name. */
+export interface Rules {
+  readonly descriptor: string;
+  readonly chain: string;
+  /** The form of an indirect table, and when there may be one. */
+  readonly table: string;
+  readonly tableUse: string;
+}
+
 export interface QueueOptions {
   readonly index: number;
   readonly name: string;
@@ -49,6 +58,8 @@ export interface QueueOptions {
   /** Negotiated ring features. */
   readonly indirect: boolean;
   readonly eventIdx: boolean;
+  readonly inOrder?: boolean;
+  readonly notifyOnEmpty?: boolean;
   /** Signals the driver. */
   readonly call: () => void;
   /** Learns of what `next` throws outside a drain; without it `next` always throws. */
@@ -85,6 +96,7 @@ export abstract class Queue implements Virtqueue, ChainOwner {
   protected readonly log: RingLog | null;
   /** The first word of the table that `openTable` found. */
   protected tableBase = 0;
+  readonly #rules: Rules;
   readonly #tableLimit: number;
   readonly #indirect: boolean;
   readonly #broken: ((error: GuestError) => void) | undefined;
@@ -95,7 +107,8 @@ export abstract class Queue implements Virtqueue, ChainOwner {
   /** A copy of an indirect table that crosses memory windows or is not aligned. */
   #tableCopy: Int32Array<ArrayBuffer> = new Int32Array(new ArrayBuffer(0));
 
-  constructor(options: QueueOptions) {
+  constructor(options: QueueOptions, rules: Rules) {
+    this.#rules = rules;
     this.index = options.index;
     this.name = options.name;
     this.size = options.size;
@@ -186,7 +199,7 @@ export abstract class Queue implements Virtqueue, ChainOwner {
     ) {
       throw this.#badTable(index, length, flags);
     }
-    if ((high & ADDRESS_LIMIT) !== 0) throw badAddress(index, low, high);
+    if ((high & ADDRESS_LIMIT) !== 0) throw badAddress(index, low, high, this.#rules.descriptor);
     const { memory } = this;
     const slot = memory.locate(high, low, length, READ);
     if (slot < 0 || (memory.offset & 3) !== 0) {
@@ -197,16 +210,16 @@ export abstract class Queue implements Virtqueue, ChainOwner {
   }
 
   #badTable(index: number, length: number, flags: number): GuestError {
-    const rule = "virtio 1.3 2.7.5.3";
-    if (!this.#indirect) return new GuestError(`descriptor ${index} is indirect`, `${rule}.1`);
+    const { table, tableUse } = this.#rules;
+    if (!this.#indirect) return new GuestError(`descriptor ${index} is indirect`, tableUse);
     if ((flags & NEXT) !== 0) {
-      return new GuestError(`the indirect descriptor ${index} has a next one`, `${rule}.1`);
+      return new GuestError(`the indirect descriptor ${index} has a next one`, tableUse);
     }
     if (length <= 0 || length % DESCRIPTOR_SIZE !== 0) {
-      return new GuestError(`the indirect table has ${length >>> 0} bytes`, rule);
+      return new GuestError(`the indirect table has ${length >>> 0} bytes`, table);
     }
     const count = length / DESCRIPTOR_SIZE;
-    return new GuestError(`the indirect table has ${count} descriptors`, `${rule}.1`);
+    return new GuestError(`the indirect table has ${count} descriptors`, tableUse);
   }
 
   #copyTable(address: number, length: number): Int32Array<ArrayBuffer> {
@@ -252,7 +265,7 @@ export abstract class Queue implements Virtqueue, ChainOwner {
     if (chain.readableBytes + chain.writableBytes >= MAX_CHAIN_BYTES) {
       throw new GuestError(
         `the chain from descriptor ${chain.head} has more than 4 GiB of buffers`,
-        "virtio 1.3 2.7.5.2",
+        this.#rules.chain,
       );
     }
   }
@@ -280,10 +293,15 @@ export function nestedTable(index: number): GuestError {
   return new GuestError(`descriptor ${index} of a table is indirect`, "virtio 1.3 2.7.5.3.1");
 }
 
-export function badAddress(index: number, low: number, high: number): GuestError {
+export function badAddress(
+  index: number,
+  low: number,
+  high: number,
+  rule = "virtio 1.3 2.7.5",
+): GuestError {
   const digits = (value: number) => (value >>> 0).toString(16).padStart(8, "0");
   return new GuestError(
     `descriptor ${index} points to 0x${digits(high)}${digits(low)}, beyond any guest memory`,
-    "virtio 1.3 2.7.5",
+    rule,
   );
 }

@@ -12,6 +12,7 @@ import { runtime } from "../ffi/mod.ts";
 import { Place, placeOf } from "./address-space.ts";
 import { readableAfterWritable } from "./chain.ts";
 import { GuestError } from "./errors.ts";
+import { InOrder } from "./in-order.ts";
 import { SplitInflight } from "./inflight-split.ts";
 import {
   badAddress,
@@ -21,6 +22,7 @@ import {
   nestedTable,
   Queue,
   type QueueOptions,
+  type Rules,
 } from "./queue.ts";
 
 const { NEXT, WRITE, INDIRECT, ADDRESS_LIMIT } = Descriptor;
@@ -35,6 +37,13 @@ const NO_NOTIFY = 1;
 const FLAGS = 0;
 const INDEX = 1;
 const RING = 2;
+
+const rules: Rules = {
+  descriptor: "virtio 1.3 2.7.5",
+  chain: "virtio 1.3 2.7.5.2",
+  table: "virtio 1.3 2.7.5.3",
+  tableUse: "virtio 1.3 2.7.5.3.1",
+};
 
 /** Bytes of the three parts for a ring of `size` descriptors, the event fields included. */
 export const splitRingBytes = (size: number) => ({
@@ -54,7 +63,9 @@ export class SplitQueue extends Queue {
   readonly #usedEvent: number;
   readonly #availEvent: number;
   readonly #eventIdx: boolean;
-  /** 1 for each head taken and not completed. */
+  readonly #notifyOnEmpty: boolean;
+  readonly #order: InOrder | null;
+  /** 1 for each head taken and not completed, 2 while it is completed too early to be used. */
   readonly #taken: Uint8Array<ArrayBuffer>;
 
   readonly #inflight: SplitInflight | null = null;
@@ -70,7 +81,7 @@ export class SplitQueue extends Queue {
   #notified = false;
 
   constructor(options: QueueOptions) {
-    super(options);
+    super(options, rules);
     const { size } = options;
     const bytes = splitRingBytes(size);
     this.#mask = size - 1;
@@ -82,6 +93,8 @@ export class SplitQueue extends Queue {
     this.#usedEvent = RING + size;
     this.#availEvent = RING + 4 * size;
     this.#eventIdx = options.eventIdx;
+    this.#notifyOnEmpty = options.notifyOnEmpty === true;
+    this.#order = options.inOrder ? new InOrder(size, size) : null;
     this.#taken = new Uint8Array(size);
     // Firmware and drivers may have used the ring before: go on where the driver last saw us.
     this.#nextUsed = Atomics.load(this.#used16, INDEX);
@@ -151,6 +164,7 @@ export class SplitQueue extends Queue {
     this.inFlight++;
     if (this.#inflight !== null) this.#inflight.take(head);
     if (this.log !== null) this.remember(head);
+    if (this.#order !== null) this.#order.take(head);
   }
 
   putBack(): void {
@@ -158,6 +172,7 @@ export class SplitQueue extends Queue {
     const { head } = this.chain;
     this.#taken[head] = 0;
     this.inFlight--;
+    this.#order?.putBack(head);
     if (this.#replaying) {
       this.#replay.unshift(head);
       return;
@@ -172,15 +187,27 @@ export class SplitQueue extends Queue {
     if (this.#taken[head] !== 1) {
       throw new Error(`Cannot complete chain ${head} of queue ${this.index}: it is not in flight`);
     }
-    this.#taken[head] = 0;
     this.inFlight--;
+    if (this.#order === null) this.#use(head, written);
+    else this.#completeInOrder(this.#order, head, written);
+    if (!this.draining) this.requestPublish();
+  }
+
+  #completeInOrder(order: InOrder, early: number, written: number): void {
+    this.#taken[early] = 2;
+    order.complete(early, written);
+    for (let head = order.next(); head >= 0; head = order.next()) this.#use(head, order.written);
+  }
+
+  /** Writes the used element of a chain. */
+  #use(head: number, written: number): void {
+    this.#taken[head] = 0;
     const at = 1 + ((this.#nextUsed & this.#mask) << 1);
     this.#used32[at] = head;
     this.#used32[at + 1] = written;
     if (this.#inflight !== null) this.#inflight.complete(head);
     if (this.log !== null) this.#mark(head, at);
     this.#nextUsed = (this.#nextUsed + 1) & 0xffff;
-    if (!this.draining) this.requestPublish();
   }
 
   publish(): void {
@@ -240,12 +267,16 @@ export class SplitQueue extends Queue {
   }
 
   #wantsCall(old: number, next: number): boolean {
-    if (!this.#eventIdx) return (Atomics.load(this.#available, FLAGS) & NO_INTERRUPT) === 0;
+    // virtio 1.3, 6.3: whatever the driver wants, it hears of running out of chains.
+    const available = this.#nextAvailable;
+    const empty = this.#notifyOnEmpty && Atomics.load(this.#available, INDEX) === available;
+    if (!this.#eventIdx)
+      return empty || (Atomics.load(this.#available, FLAGS) & NO_INTERRUPT) === 0;
     const event = Atomics.load(this.#available, this.#usedEvent);
     const first = !this.#notified;
     this.#notified = true;
     // virtio 1.3, 2.7.10.1: the index passed the event, in 16-bit arithmetic.
-    return first || ((next - event - 1) & 0xffff) < ((next - old) & 0xffff);
+    return empty || first || ((next - event - 1) & 0xffff) < ((next - old) & 0xffff);
   }
 
   /**

@@ -61,6 +61,7 @@ export {
   setMtu,
   startStateTransfer,
 } from "./parts.ts";
+export { AVAIL, EventFlags, PACKED_BASE, PackedRing, USED } from "./packed-ring.ts";
 export { fillPattern, isPattern } from "./pattern.ts";
 export type { RingPlace } from "./ring-place.ts";
 export { Vring, type VringOptions } from "./vring.ts";

@@ -1,6 +1,7 @@
-/** Wrong copies of the split queue: each must be told from the right one by a property. */
+/** Wrong copies of a queue: each must be told from the right one by a property. */
 import { mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
+import type { PackedQueue } from "../../core/packed.ts";
 import type { SplitQueue } from "../../core/split.ts";
 import { runtime } from "../../ffi/mod.ts";
 
@@ -15,12 +16,21 @@ export interface Mutation {
 }
 
 const core = new URL("../../core/", import.meta.url);
-/** What is copied. A class comes after its base. */
-const sources = ["queue.ts", "split.ts"];
+/** The classes to be mutated, and the files of core/ that have them. */
+interface Queues {
+  SplitQueue: typeof SplitQueue;
+  PackedQueue: typeof PackedQueue;
+}
+const files = { SplitQueue: "split.ts", PackedQueue: "packed.ts" } as const;
 const folder = new URL(`../../.cache/mutants/${runtime.name}-${process.pid}/`, import.meta.url);
 
 /** The class as it is after the edits. Throws when the sources do not have what is to be edited. */
-export async function mutate({ name, edits }: Mutation): Promise<typeof SplitQueue> {
+export async function mutate<Q extends keyof Queues>(
+  queue: Q,
+  { name, edits }: Mutation,
+): Promise<Queues[Q]> {
+  // A class comes after its base.
+  const sources = ["queue.ts", files[queue]];
   const texts = sources.map((source) => readFileSync(new URL(source, core), "utf8"));
   for (const [from, to] of edits) {
     const places = texts.filter((text) => text.includes(from));
@@ -29,7 +39,7 @@ export async function mutate({ name, edits }: Mutation): Promise<typeof SplitQue
       texts[i] = text.replaceAll(from, () => to);
     });
   }
-  const target = new URL(`${name.replace(/[^a-z0-9]+/gi, "-")}/`, folder);
+  const target = new URL(`${queue}-${name.replace(/[^a-z0-9]+/gi, "-")}/`, folder);
   mkdirSync(target, { recursive: true });
   texts.forEach((text, i) => {
     // The copies lie elsewhere, but use each other and otherwise the same modules.
@@ -38,9 +48,9 @@ export async function mutate({ name, edits }: Mutation): Promise<typeof SplitQue
     );
     writeFileSync(new URL(sources[i]!, target), copy);
   });
-  const file = new URL("split.ts", target);
+  const file = new URL(files[queue], target);
   const path = runtime.name === "bun" ? fileURLToPath(file) : file.href;
-  return (await import(path)).SplitQueue;
+  return (await import(path))[queue];
 }
 
 export function removeMutants(): void {
@@ -86,6 +96,21 @@ export const mutations: readonly Mutation[] = [
     name: "NO_INTERRUPT is ignored",
     breaks: "model",
     edits: [["(Atomics.load(this.#available, FLAGS) & NO_INTERRUPT) === 0", "true"]],
+  },
+  {
+    name: "running out of chains is no reason to call",
+    breaks: "model",
+    edits: [["return empty || first ||", "return first ||"]],
+  },
+  {
+    name: "in order is any order",
+    breaks: "model",
+    edits: [["options.inOrder ? new", "options.size < 0 ? new"]],
+  },
+  {
+    name: "in order forgets that a chain was put back",
+    breaks: "model",
+    edits: [["    this.#order?.putBack(this.chain.head);\n", ""]],
   },
   {
     name: "no re-check after enabling kicks",
