@@ -90,7 +90,7 @@ export class PackedQueue extends Queue {
   /** The next slot to be used, and what OWNER shows there afterwards. */
   #nextUsed: number;
   #usedFlags: number;
-  /** Slots that may be taken before some must be used: all, less those taken and not used yet. */
+  /** Slots that may be taken before some are shown as used: all, less those taken and not shown. */
   #room: number;
   /** Slots used since the last `publish`, and the first of them with the flags that show it. */
   #staged = 0;
@@ -119,6 +119,7 @@ export class PackedQueue extends Queue {
       this.#inflight = new PackedInflight(bytes, queueSize, this.#halves, base >>> 16);
       this.#replay.push(...this.#inflight.replay);
       base = this.#inflight.base ?? base;
+      if (this.log !== null) this.#markReplay(base >>> 16);
     }
     const available = base & 0xffff;
     const used = base >>> 16;
@@ -303,7 +304,6 @@ export class PackedQueue extends Queue {
     if (this.#inflight !== null) this.#inflight.complete(id);
     if (this.log !== null) this.#mark(id, slot);
     this.#slots[id] = 0;
-    this.#room += slots;
     this.#words[(slot << 2) + 2] = written;
     this.#halves[(slot << 3) + 6] = id;
     if (this.#staged === 0) {
@@ -330,6 +330,7 @@ export class PackedQueue extends Queue {
     // Orders the used descriptors before the flags that show them, and those before the driver's wish.
     Atomics.store(this.#halves, (this.#gate << 3) + 7, this.#gateFlags);
     this.#staged = 0;
+    this.#room += staged;
     if (inflight !== null) inflight.published();
     if (this.log !== null) this.#markGate();
     if (this.#wantsCall(staged)) this.call();
@@ -352,6 +353,15 @@ export class PackedQueue extends Queue {
   #mark(id: number, slot: number): void {
     this.markChain(id);
     this.#markRing(slot);
+  }
+
+  /** Marks the slots of what is submitted again: the in-flight part may have mended them. */
+  #markReplay(used: number): void {
+    let slot = used & SLOT;
+    for (const { slots } of this.#replay) {
+      for (let i = 0; i < slots; i++) this.#markRing((slot + i) % this.size);
+      slot += slots;
+    }
   }
 
   #markGate(): void {

@@ -128,11 +128,15 @@ export class SplitQueue extends Queue {
     const head = this.#available[RING + (at & this.#mask)]!;
     if (head >= this.size) throw badIndex("available ring entry", at & this.#mask, head, this.size);
     this.#loadHead(head);
+    if (this.#inflight !== null) {
+      this.#replaying = false;
+      this.#inflight.take(head);
+    }
     this.#nextAvailable = (at + 1) & 0xffff;
     return true;
   }
 
-  /** Loads a request that was in flight when an earlier back-end ended. */
+  /** Loads a request that was in flight when an earlier back-end ended, and is recorded as such. */
   #loadAgain(): boolean {
     this.#loadHead(this.#replay[0]!);
     this.#replay.shift();
@@ -159,10 +163,8 @@ export class SplitQueue extends Queue {
     }
     this.#walk(table, base, size, first);
     this.checkTotal();
-    this.#replaying = false;
     this.#taken[head] = 1;
     this.inFlight++;
-    if (this.#inflight !== null) this.#inflight.take(head);
     if (this.log !== null) this.remember(head);
     if (this.#order !== null) this.#order.take(head);
   }

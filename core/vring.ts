@@ -334,7 +334,7 @@ export class Vring {
   #inflightPart(): InflightPart | null {
     const { inflight } = this.#context;
     if (inflight === null) return null;
-    const bytes = inflight.part(this.index, this.#size);
+    const bytes = inflight.part(this.index, this.#size, this.#packed);
     return { bytes, queueSize: inflight.shape.queueSize };
   }
 
