@@ -386,6 +386,7 @@ export class Vring {
     this.#kickWatch?.[Symbol.dispose]();
     this.#kickWatch = null;
     if (!queue.paused) {
+      this.#submitReplays(queue);
       queue.paused = true;
       this.#tellDevice("stopping");
       queue.publish();
@@ -399,6 +400,16 @@ export class Vring {
       this.#broken = true;
       this.#idle();
     });
+  }
+
+  /** What an earlier back-end had in flight is in flight still, and ends with the rest. */
+  #submitReplays(queue: Queue): void {
+    try {
+      let more = true;
+      while (more && queue.replays > 0 && !this.#broken) more = this.#drain!.run();
+    } catch (error) {
+      this.#break(error);
+    }
   }
 
   /** Nothing is in flight any more, or it is given up. */
