@@ -29,6 +29,11 @@ export const commonOptions = Type.Object({
     default: "text",
     description: "Form of those messages, one per line",
   }),
+  without: Type.Optional(
+    Type.Array(Type.String({ placeholder: "FEATURE" }), {
+      description: "Do not offer this feature, as ring-packed or inflight-shmfd",
+    }),
+  ),
   help: Type.Boolean({ default: false, description: "Print this help and exit" }),
   version: Type.Boolean({ default: false, description: "Print the version and exit" }),
 });

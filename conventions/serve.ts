@@ -19,6 +19,8 @@ export interface RunContext {
   readonly signal: AbortSignal;
   /** Called when front-ends can connect. */
   readonly ready?: ((backend: Backend) => void) | undefined;
+  /** Features not to offer, as `inflight-shmfd`. */
+  readonly without?: readonly string[] | undefined;
   /** Leaves the JavaScript event loop free for other things; each wake-up costs 50 us more. */
   readonly events?: boolean | undefined;
 }
@@ -61,11 +63,11 @@ export async function runDevice(
   definition: AnyDevice,
   options: unknown,
   endpoint: Endpoint,
-  { log, signal, ready, events }: RunContext,
+  { log, signal, ready, without, events }: RunContext,
 ): Promise<void> {
   using loop = new Loop();
   if (events) loop.useEvents();
-  const opening = openBackend(definition, options, { loop, log }).catch(explainFailure);
+  const opening = openBackend(definition, options, { loop, log, without }).catch(explainFailure);
   const backend = await Promise.race([opening, aborted(signal)]);
   if (backend === null) {
     opening.then(
@@ -102,6 +104,8 @@ export type ServeSettings<O extends TObject = TObject> = Endpoint & {
   readonly log?: Log;
   /** Called once front-ends can connect. */
   readonly ready?: () => void;
+  /** Virtio and protocol features not to offer, as `ring-packed` or `inflight-shmfd`. */
+  readonly without?: readonly string[];
   /**
    * Serve from JavaScript events, so that timers, promises and servers of the same program run.
    * Otherwise the thread blocks between requests, which answers the front-end 50 us faster, and
@@ -122,7 +126,7 @@ export async function serve<O extends TObject>(
   device: DeviceDefinition<O, any, any>,
   settings: ServeSettings<O>,
 ): Promise<void> {
-  const { socketPath, fd, options = {}, log = new Log(), ready, events } = settings;
+  const { socketPath, fd, options = {}, log = new Log(), ready, without, events } = settings;
   if ((socketPath === undefined) === (fd === undefined)) {
     throw new TypeError("Cannot serve a device: give either socketPath or fd");
   }
@@ -131,6 +135,7 @@ export async function serve<O extends TObject>(
     log,
     signal: settings.signal ?? new AbortController().signal,
     ready: () => ready?.(),
+    without,
     events,
   });
 }

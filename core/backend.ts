@@ -12,10 +12,13 @@ import type { Loop, Watch } from "./loop.ts";
 import { MAX_CONFIG_SIZE } from "./payloads.ts";
 import { ProtocolFeature } from "./protocol.ts";
 import { Session } from "./session.ts";
+import { usable, withheld } from "./withheld.ts";
 
 export interface BackendContext {
   readonly loop: Loop;
   readonly log: Log;
+  /** Features not to offer, as `inflight-shmfd` or `ring-packed`. */
+  readonly without?: readonly string[] | undefined;
 }
 
 /** How long a listener rests after it failed, in milliseconds. */
@@ -125,7 +128,7 @@ export class Backend {
     definition: AnyDevice,
     options: unknown,
     opened: Opened<TObject, string>,
-    { loop, log, frontEnd }: BackendContext & { readonly frontEnd: FrontEnd },
+    { loop, log, without = [], frontEnd }: BackendContext & { readonly frontEnd: FrontEnd },
   ) {
     const { queues, features } = definition;
     const offer = opened.offer ?? Object.keys(features);
@@ -134,10 +137,13 @@ export class Backend {
     this.loop = loop;
     this.log = log;
     this.frontEnd = frontEnd;
-    this.offeredProtocol = protocolFeatures | offeredParts(definition, opened.device);
+    const { virtio, protocol } = withheld(without, features);
+    const parts = protocolFeatures | offeredParts(definition, opened.device);
+    this.offeredProtocol = usable(parts & ~protocol);
     this.queues = typeof queues === "function" ? queues(options) : queues;
     const order = definition.inOrder ? mask(RingFeature.IN_ORDER) : 0n;
-    this.offered = ringFeatures | order | mask(...offer.map((name) => features[name] as number));
+    const own = mask(...offer.map((name) => features[name] as number));
+    this.offered = (ringFeatures | order | own) & ~virtio;
     this.#layout = definition.config;
     this.#values = opened.config;
     this.#config = this.#layout.encode(opened.config);
