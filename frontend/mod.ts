@@ -40,6 +40,7 @@ export {
   type RegionPlan,
 } from "./guest-memory.ts";
 export { Histogram } from "./histogram.ts";
+export { InflightArea } from "./inflight.ts";
 export { Journal } from "./journal.ts";
 export {
   type MessageOrder,
@@ -50,6 +51,7 @@ export {
   ringFeatures,
 } from "./negotiation.ts";
 export { Notifier } from "./notifier.ts";
+export { AVAIL, EventFlags, PACKED_BASE, PackedRing, USED } from "./packed-ring.ts";
 export {
   checkState,
   closeCryptoSession,
@@ -61,7 +63,6 @@ export {
   setMtu,
   startStateTransfer,
 } from "./parts.ts";
-export { AVAIL, EventFlags, PACKED_BASE, PackedRing, USED } from "./packed-ring.ts";
 export { fillPattern, isPattern } from "./pattern.ts";
 export type { RingPlace } from "./ring-place.ts";
 export { Vring, type VringOptions } from "./vring.ts";
