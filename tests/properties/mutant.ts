@@ -121,7 +121,7 @@ export const mutations: readonly Mutation[] = [
   {
     name: "in order forgets that a chain was put back",
     breaks: "model",
-    edits: [["    this.#order?.putBack(this.chain.head);\n", ""]],
+    edits: [["    this.#order?.putBack(head);\n", ""]],
   },
   {
     name: "no re-check after enabling kicks",
@@ -162,7 +162,12 @@ export const mutations: readonly Mutation[] = [
   {
     name: "putBack leaves the chain in flight",
     breaks: "model",
-    edits: [["this.#taken[this.chain.head] = 0;", ""]],
+    edits: [
+      [
+        "    const { head } = this.chain;\n    this.#taken[head] = 0;",
+        "    const { head } = this.chain;",
+      ],
+    ],
   },
   {
     name: "the used element goes into the next slot",
