@@ -3,6 +3,7 @@ import type { Static, TObject } from "typebox";
 import { accept, EPOLLIN, type Fd } from "../ffi/mod.ts";
 import { offeredParts } from "./declared-protocol.ts";
 import type { AnyDevice, Device, Host, Opened, QueueSpec } from "./device.ts";
+import { type DraftName, type ServedProtocol, serveProtocol } from "./drafts.ts";
 import { ProtocolError } from "./errors.ts";
 import { mask, RingFeature, VhostFeature } from "./features.ts";
 import { FrontEnd } from "./front-end.ts";
@@ -16,6 +17,8 @@ import { Session } from "./session.ts";
 export interface BackendContext {
   readonly loop: Loop;
   readonly log: Log;
+  /** Drafts to serve in place of what has their numbers now; none by default. */
+  readonly drafts?: readonly DraftName[] | undefined;
 }
 
 /** How long a listener rests after it failed, in milliseconds. */
@@ -99,6 +102,8 @@ export class Backend {
   /** Virtio feature bits offered to drivers. */
   readonly offered: bigint;
   readonly offeredProtocol: bigint;
+  /** The messages that are served. */
+  readonly protocol: ServedProtocol;
   readonly frontEnd: FrontEnd;
   readonly #layout: Layout;
   #config: Uint8Array;
@@ -116,7 +121,7 @@ export class Backend {
     definition: AnyDevice,
     options: unknown,
     opened: Opened<TObject, string>,
-    { loop, log, frontEnd }: BackendContext & { readonly frontEnd: FrontEnd },
+    { loop, log, drafts = [], frontEnd }: BackendContext & { readonly frontEnd: FrontEnd },
   ) {
     const { queues, features } = definition;
     const offer = opened.offer ?? Object.keys(features);
@@ -125,7 +130,9 @@ export class Backend {
     this.loop = loop;
     this.log = log;
     this.frontEnd = frontEnd;
-    this.offeredProtocol = protocolFeatures | offeredParts(definition, opened.device);
+    this.protocol = serveProtocol(drafts);
+    this.offeredProtocol =
+      protocolFeatures | offeredParts(definition, opened.device) | this.protocol.bits;
     this.queues = typeof queues === "function" ? queues(options) : queues;
     this.offered = ringFeatures | mask(...offer.map((name) => features[name] as number));
     this.#layout = definition.config;

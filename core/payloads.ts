@@ -101,6 +101,11 @@ export const CryptoSession = layout(
   Type.Object({ operation: le64(), body: raw(1056), sessionId: le64() }),
 );
 
+/** Back-end specifications, of the draft `standalone`. */
+export const BackendSpecs = layout(
+  Type.Object({ deviceId: le32(), configSize: le32(), minQueues: le32(), maxQueues: le32() }),
+);
+
 /** The largest config space a message carries. */
 export const MAX_CONFIG_SIZE = 256;
 
@@ -142,6 +147,7 @@ export const payloadSizes = {
   shmemMap: exactly(ShmemMap.size),
   shmemConfig: exactly(ShmemConfig.size),
   cryptoSession: exactly(CryptoSession.size),
+  backendSpecs: exactly(BackendSpecs.size),
 } as const satisfies Record<string, PayloadSize>;
 
 export type PayloadName = keyof typeof payloadSizes;

@@ -8,10 +8,10 @@ import { Connection, type Message } from "./connection.ts";
 import type { StateTransfer } from "./device-state.ts";
 import { ProtocolError } from "./errors.ts";
 import { has } from "./features.ts";
-import { handlers, type Outcome, WAIT } from "./handlers/mod.ts";
+import { type Outcome, WAIT } from "./handlers/handler.ts";
 import { GuestMemory } from "./memory.ts";
 import { U64 } from "./payloads.ts";
-import { ProtocolFeature } from "./protocol.ts";
+import { frontEndMessages, ProtocolFeature } from "./protocol.ts";
 import type { RequestChannel } from "./request-channel.ts";
 import { Vring } from "./vring.ts";
 
@@ -55,15 +55,15 @@ export class Session {
       },
     };
     this.vrings = backend.queues.map((spec, index) => new Vring(index, spec, context));
-    this.#connection = new Connection(socket, loop, {
+    this.#connection = new Connection(socket, loop, backend.protocol.rows, {
       message: (message) => this.#handle(message),
       ended: (reason) => this.#end(reason),
     });
   }
 
-  /** Tells whether a protocol feature is negotiated. */
+  /** Tells whether a protocol feature is negotiated. Those of drafts are others than they seem. */
   hasProtocol(feature: number): boolean {
-    return has(this.protocolFeatures, feature);
+    return has(this.protocolFeatures & ~this.backend.protocol.bits, feature);
   }
 
   /** The vring of an index from the wire. */
@@ -130,6 +130,26 @@ export class Session {
     this.#connection.resume();
   }
 
+  /** Tells the front-end which features are in use, on the main socket (draft `vhost-pci`). */
+  announceFeatures(features: bigint): void {
+    if (this.#ended) return;
+    const { code, name } = frontEndMessages.SET_FEATURES;
+    const { log } = this.backend;
+    const answered = (value: bigint): void => {
+      if (value !== 0n) log.warn(`The front-end refused ${name}`, { answer: String(value) });
+    };
+    const acknowledged = this.hasProtocol(ProtocolFeature.REPLY_ACK);
+    try {
+      this.#connection.request(
+        code,
+        U64.encode({ value: features }),
+        acknowledged ? answered : null,
+      );
+    } catch (error) {
+      this.#end(error as Error);
+    }
+  }
+
   /** Ends the session from our side. */
   close(): void {
     this.#end(null);
@@ -152,7 +172,7 @@ export class Session {
   #dispatch(message: Message): boolean {
     const { row } = message;
     if (row === undefined) throw new ProtocolError(`there is no message ${message.code}`);
-    if (row.needs !== undefined && !this.hasProtocol(row.needs)) {
+    if (row.needs !== undefined && !has(this.protocolFeatures, row.needs)) {
       throw new ProtocolError(`${row.name} needs a protocol feature that is not negotiated`);
     }
     const [fewest, most] = row.fds;
@@ -161,7 +181,7 @@ export class Session {
         `${row.name} carries ${message.fds.length} descriptors, not ${fewest} to ${most}`,
       );
     }
-    const handler = handlers[row.code];
+    const handler = this.backend.protocol.handlers[row.code];
     if (handler === undefined) throw new ProtocolError(`${row.name} is not supported`);
     this.#waiting = message;
     const outcome = handler(this, message);

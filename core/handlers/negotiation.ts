@@ -78,6 +78,13 @@ export const negotiationHandlers = {
         throw new ProtocolError(text, { fatal: true });
       }
     }
+    for (const draft of session.backend.protocol.drafts) {
+      const missing = draft.needs(session.backend.definition).filter((need) => !has(wanted, need));
+      if (has(wanted, draft.bit) && missing.length > 0) {
+        const text = `Protocol feature ${draft.feature} needs ${missing.join(" and ")}`;
+        throw new ProtocolError(text, { fatal: true });
+      }
+    }
     session.protocolFeatures = wanted;
     session.inBand = has(wanted, ProtocolFeature.INBAND_NOTIFICATIONS);
     session.backend.log.debug("Protocol features accepted", {

@@ -2,6 +2,7 @@
 import assert from "node:assert/strict";
 import { readdirSync, readFileSync } from "node:fs";
 import { after, before, describe, test } from "node:test";
+import { type DraftName, draftNames } from "../../core/drafts.ts";
 import { handlers } from "../../core/handlers/mod.ts";
 import { type Conversation, parseConversations, type Step } from "./parse.ts";
 import { TestServer } from "./server.ts";
@@ -20,14 +21,23 @@ const barrier: readonly Step[] = parseConversations(`## barrier
 /** Messages that have a handler. */
 const handled = handlers.flatMap((handler, code) => (handler === undefined ? [] : [code]));
 
-describe("The golden vectors", () => {
+/** The draft that a file's conversations are about, by its name. */
+const draftOf = (file: string) => draftNames.find((name) => file === `draft-${name}.txt`);
+
+for (const draft of [undefined, ...draftNames]) {
+  const title = draft === undefined ? "The golden vectors" : `The golden vectors of ${draft}`;
+  describe(title, () => converse(draft));
+}
+
+function converse(draft: DraftName | undefined): void {
   let server: TestServer;
   before(async () => {
-    server = await TestServer.start();
+    server = await TestServer.start(draft === undefined ? [] : [draft]);
   });
   after(() => server.stop());
 
   for (const [file, conversations] of all) {
+    if (draftOf(file) !== draft) continue;
     for (const conversation of conversations) {
       test(`${file}: ${conversation.name}`, () => play(conversation));
     }
@@ -59,7 +69,9 @@ describe("The golden vectors", () => {
         assert.equal(hex(await client.receive(1)), "", `line ${line}: the connection goes on`);
     }
   }
+}
 
+describe("The golden vectors", () => {
   test("cover every message that is handled, with and without its reply", () => {
     const steps = [...all.values()].flat().flatMap((conversation) => conversation.steps);
     const codes = (kind: string) =>
