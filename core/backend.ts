@@ -25,7 +25,7 @@ export interface BackendContext {
 const ACCEPT_RETRY = 200;
 
 /** Ring features that every device gets from the framework. */
-const ringFeatures = mask(
+export const ringFeatures: bigint = mask(
   RingFeature.INDIRECT_DESC,
   RingFeature.EVENT_IDX,
   RingFeature.VERSION_1,
@@ -33,7 +33,7 @@ const ringFeatures = mask(
 );
 
 /** Protocol features that every device gets from the framework. */
-const protocolFeatures = mask(
+export const protocolFeatures: bigint = mask(
   ProtocolFeature.MQ,
   ProtocolFeature.REPLY_ACK,
   ProtocolFeature.BACKEND_REQ,
