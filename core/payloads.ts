@@ -27,6 +27,18 @@ export const Region = layout(
   Type.Object({ guestAddress: le64(), size: le64(), userAddress: le64(), mmapOffset: le64() }),
 );
 
+/** The same with XEN_MMAP; the domain's memory is granted or foreign, as the flags say. */
+export const XenRegion = layout(
+  Type.Object({
+    guestAddress: le64(),
+    size: le64(),
+    userAddress: le64(),
+    mmapOffset: le64(),
+    flags: le32(),
+    domain: le32(),
+  }),
+);
+
 /** Memory regions description without its entries. */
 export const MemTableHeader = layout(Type.Object({ count: le32(), padding: le32() }));
 
@@ -128,10 +140,10 @@ export const payloadSizes = {
   vringAddr: exactly(VringAddr.size),
   memTable: {
     min: MemTableHeader.size,
-    max: MemTableHeader.size + MAX_TABLE_REGIONS * Region.size,
+    max: MemTableHeader.size + MAX_TABLE_REGIONS * XenRegion.size,
   },
   // libvhost-user's own front-ends of 2019 sent the region without its leading padding.
-  memRegion: { min: Region.size, max: SingleRegion.size },
+  memRegion: { min: Region.size, max: SingleRegion.size - Region.size + XenRegion.size },
   // With LOG_SHMFD an area, without it a bare address.
   log: { min: U64.size, max: LogArea.size },
   // QEMU sends a u64 that nobody reads, others nothing.

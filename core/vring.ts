@@ -51,6 +51,7 @@ export class Vring {
   readonly #log: Log;
   readonly #call: Notifier;
   readonly #err: Notifier;
+  #bigEndian = false;
   #size = 0;
   #base = 0;
   #addresses: RingAddresses | null = null;
@@ -103,6 +104,16 @@ export class Vring {
     }
     this.#size = size;
     this.#tryStart();
+  }
+
+  /** What SET_VRING_ENDIAN said. Means nothing once VERSION_1 is negotiated. */
+  get bigEndian(): boolean {
+    return this.#bigEndian;
+  }
+
+  setBigEndian(bigEndian: boolean): void {
+    this.#refuseWhileRunning("the byte order");
+    this.#bigEndian = bigEndian;
   }
 
   setBase(base: number): void {

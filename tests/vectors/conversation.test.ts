@@ -2,8 +2,9 @@
 import assert from "node:assert/strict";
 import { readdirSync, readFileSync } from "node:fs";
 import { after, before, describe, test } from "node:test";
-import { type DraftName, draftNames } from "../../core/drafts.ts";
+import { mask } from "../../core/features.ts";
 import { handlers } from "../../core/handlers/mod.ts";
+import { ProtocolFeature } from "../../core/protocol.ts";
 import { type Conversation, parseConversations, type Step } from "./parse.ts";
 import { TestServer } from "./server.ts";
 
@@ -21,23 +22,29 @@ const barrier: readonly Step[] = parseConversations(`## barrier
 /** Messages that have a handler. */
 const handled = handlers.flatMap((handler, code) => (handler === undefined ? [] : [code]));
 
-/** The draft that a file's conversations are about, by its name. */
-const draftOf = (file: string) => draftNames.find((name) => file === `draft-${name}.txt`);
+/** Files that need more than the main protocol has, by the beginning of their names. */
+const special: Readonly<Record<string, () => Promise<TestServer>>> = {
+  "draft-standalone": () => TestServer.start(["standalone"]),
+  "draft-vhost-pci": () => TestServer.start(["vhost-pci"]),
+  "cross-endian": () => TestServer.start([], mask(ProtocolFeature.CROSS_ENDIAN)),
+};
 
-for (const draft of [undefined, ...draftNames]) {
-  const title = draft === undefined ? "The golden vectors" : `The golden vectors of ${draft}`;
-  describe(title, () => converse(draft));
+const kindOf = (file: string) => Object.keys(special).find((kind) => file === `${kind}.txt`);
+
+describe("The golden vectors", () => converse(undefined, () => TestServer.start()));
+for (const [kind, start] of Object.entries(special)) {
+  describe(`The golden vectors of ${kind}`, () => converse(kind, start));
 }
 
-function converse(draft: DraftName | undefined): void {
+function converse(kind: string | undefined, start: () => Promise<TestServer>): void {
   let server: TestServer;
   before(async () => {
-    server = await TestServer.start(draft === undefined ? [] : [draft]);
+    server = await start();
   });
   after(() => server.stop());
 
   for (const [file, conversations] of all) {
-    if (draftOf(file) !== draft) continue;
+    if (kindOf(file) !== kind) continue;
     for (const conversation of conversations) {
       test(`${file}: ${conversation.name}`, () => play(conversation));
     }

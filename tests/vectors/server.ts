@@ -36,13 +36,15 @@ export class TestServer {
     writeFileSync(join(this.folder, "regular"), "text");
   }
 
-  /** `drafts` are served beside the main protocol. */
-  static async start(drafts: readonly DraftName[] = []): Promise<TestServer> {
+  /** `drafts` are served, and protocol features offered that no device has: `more`. */
+  static async start(drafts: readonly DraftName[] = [], more = 0n): Promise<TestServer> {
     const loop = new Loop();
     loop.useEvents();
     const server = new TestServer(loop);
     const log = new Log((record) => server.records.push(record), "debug");
     server.#backend = await openBackend(vectorDevice, {}, { loop, log, drafts });
+    const { offeredProtocol } = server.#backend;
+    Object.assign(server.#backend, { offeredProtocol: offeredProtocol | more });
     return server;
   }
 
