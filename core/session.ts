@@ -13,12 +13,11 @@ import { GuestMemory } from "./memory.ts";
 import { U64 } from "./payloads.ts";
 import { frontEndMessages, ProtocolFeature } from "./protocol.ts";
 import type { RequestChannel } from "./request-channel.ts";
-import { Vring } from "./vring.ts";
+import { Vring, type VringContext } from "./vring.ts";
 
 export class Session {
   readonly backend: Backend;
   readonly memory = new GuestMemory();
-  readonly vrings: readonly Vring[];
   /** Virtio feature bits that the driver accepted. */
   features = 0n;
   /** Protocol feature bits that the front-end accepted. */
@@ -31,6 +30,11 @@ export class Session {
   /** Vrings without descriptors of their own are notified by messages. */
   inBand = false;
   readonly #connection: Connection;
+  readonly #vringContext: VringContext;
+  /** Those that the front-end has named so far: a device may have hundreds, of which few are used. */
+  readonly #vrings = new Map<number, Vring>();
+  /** Rings work without being enabled, also those that are named later. */
+  #allEnabled = false;
   readonly #onEnd: () => void;
   /** The message whose answer waits for the device. */
   #waiting: Message | null = null;
@@ -42,19 +46,18 @@ export class Session {
     this.#onEnd = onEnd;
     const { loop, log, device } = backend;
     const session = this;
-    const context = {
+    this.#vringContext = {
       loop,
       log,
       device,
       memory: this.memory,
-      get features() {
+      get features(): bigint {
         return session.features;
       },
       notify(name: "VRING_CALL" | "VRING_ERR", vring: number) {
         if (session.inBand) session.requests?.notify(name, vring);
       },
     };
-    this.vrings = backend.queues.map((spec, index) => new Vring(index, spec, context));
     this.#connection = new Connection(socket, loop, backend.protocol.rows, {
       message: (message) => this.#handle(message),
       ended: (reason) => this.#end(reason),
@@ -68,11 +71,22 @@ export class Session {
 
   /** The vring of an index from the wire. */
   vring(index: number): Vring {
-    const vring = this.vrings[index];
-    if (vring === undefined) {
-      throw new ProtocolError(`Cannot use vring ${index}: the device has ${this.vrings.length}`);
+    const known = this.#vrings.get(index);
+    if (known !== undefined) return known;
+    const { queues } = this.backend;
+    const spec = queues[index];
+    if (spec === undefined) {
+      throw new ProtocolError(`Cannot use vring ${index}: the device has ${queues.length}`);
     }
+    const vring = new Vring(index, spec, this.#vringContext);
+    if (this.#allEnabled) vring.enable();
+    this.#vrings.set(index, vring);
     return vring;
+  }
+
+  /** The vrings that the front-end has done something with. */
+  get vrings(): readonly Vring[] {
+    return [...this.#vrings.values()];
   }
 
   /**
@@ -100,18 +114,26 @@ export class Session {
     this.#eachRing((vring, ready) => vring.stop(() => ready()), done);
   }
 
+  /** Enables every vring, also those to come. */
+  enableRings(): void {
+    this.#allEnabled = true;
+    for (const vring of this.vrings) vring.enable();
+  }
+
   /** Disables every vring, then calls `done`. */
   disableRings(done: () => void): void {
+    this.#allEnabled = false;
     this.#eachRing((vring, ready) => vring.disable(ready), done);
   }
 
   /** Calls `done` when `action` has called back for every vring. */
   #eachRing(action: (vring: Vring, ready: () => void) => void, done: () => void): void {
-    let left = this.vrings.length + 1;
+    const { vrings } = this;
+    let left = vrings.length + 1;
     const ready = (): void => {
       if (--left === 0) done();
     };
-    for (const vring of this.vrings) action(vring, ready);
+    for (const vring of vrings) action(vring, ready);
     ready();
   }
 

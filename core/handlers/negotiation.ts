@@ -38,9 +38,7 @@ export const negotiationHandlers = {
     refuseUnoffered(wanted, backend.offered, [backend.featureNames, RingFeature, VhostFeature]);
     session.features = wanted;
     // Without protocol features there is no SET_VRING_ENABLE: rings work as soon as they start.
-    if (!has(wanted, VhostFeature.PROTOCOL_FEATURES)) {
-      for (const vring of session.vrings) vring.enable();
-    }
+    if (!has(wanted, VhostFeature.PROTOCOL_FEATURES)) session.enableRings();
     backend.log.debug("Features accepted", {
       features: describeBits(wanted, backend.featureNames, RingFeature, VhostFeature),
     });
@@ -93,7 +91,7 @@ export const negotiationHandlers = {
     return undefined;
   },
 
-  GET_QUEUE_NUM: ({ vrings }) => u64(vrings.length),
+  GET_QUEUE_NUM: ({ backend }) => u64(backend.queues.length),
 
   SET_BACKEND_REQ_FD(session, message) {
     const { loop, log } = session.backend;

@@ -248,6 +248,21 @@ row(
 );
 
 row(
+  "F13 regions of Xen are refused with their reason",
+  { log: [/Refused ADD_MEM_REG .*Xen regions \(domain 5, flags 0x2\): XEN_MMAP is not supported/] },
+  (program) => {
+    using g = guest({ protocol });
+    const before = program.holdings();
+    const region = new Uint8Array(48);
+    new DataView(region.buffer).setUint32(40, 2, true);
+    new DataView(region.buffer).setUint32(44, 5, true);
+    assert.equal(g.client.ack("ADD_MEM_REG", region, [g.memfd]), "refused");
+    assert.deepEqual(program.differences(before), []);
+    for (const ring of g.rings) g.verify(ring);
+  },
+);
+
+row(
   "V1 VRING_KICK of a vring that does not exist is refused",
   { log: [/Refused VRING_KICK .*Cannot use vring 4294967295/] },
   () => {
