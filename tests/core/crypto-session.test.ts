@@ -57,13 +57,14 @@ describe("A crypto session's description", () => {
     const asymmetric = readCryptoSession(payload({ 0: AKCIPHER, 16: 1024 }, ends));
     assert.ok(asymmetric.kind === "asymmetric");
     assert.equal(asymmetric.key.at(-1), 0x62);
-    for (const numbers of [
+    const wrong: Record<number, number>[] = [
       { 0: 2, 12: 65 },
       { 0: 2, 24: 513 },
       { 0: AKCIPHER, 16: 1025 },
       { 0: 2, 4: 1 },
       { 0: 3 },
-    ]) {
+    ];
+    for (const numbers of wrong) {
       assert.throws(() => readCryptoSession(payload(numbers)), ProtocolError);
     }
   });
