@@ -129,6 +129,10 @@ export class PackedQueue extends Queue {
     return base === 0 && (this.#halves[7]! & USED) === 0 ? FRESH : base;
   }
 
+  get replays(): number {
+    return 0;
+  }
+
   get base(): number {
     const available = this.#nextAvailable | (this.#availableFlags === AVAIL ? WRAP : 0);
     const used = this.#nextUsed | (this.#usedFlags === OWNER ? WRAP : 0);
@@ -210,7 +214,8 @@ export class PackedQueue extends Queue {
       this.#availableFlags ^= OWNER;
     }
     this.#nextAvailable = next;
-    this.#order?.take(id);
+    if (this.#order !== null) this.#order.take(id);
+    if (this.log !== null) this.remember(id);
   }
 
   putBack(): void {
@@ -260,6 +265,7 @@ export class PackedQueue extends Queue {
       this.#gate = slot;
       this.#gateFlags = flags;
     } else this.#halves[(slot << 3) + 7] = flags;
+    if (this.log !== null) this.#mark(id, slot);
     this.#staged += slots;
     let next = slot + slots;
     if (next >= this.size) {
@@ -275,6 +281,7 @@ export class PackedQueue extends Queue {
     // Orders the used descriptors before the flags that show them, and those before the driver's wish.
     Atomics.store(this.#halves, (this.#gate << 3) + 7, this.#gateFlags);
     this.#staged = 0;
+    if (this.log !== null) this.#markGate();
     if (this.#wantsCall(staged)) this.call();
   }
 
@@ -287,8 +294,25 @@ export class PackedQueue extends Queue {
     const wrap = this.#availableFlags === AVAIL ? WRAP : 0;
     // The store must be visible before the flags are read again; Atomics order the two.
     Atomics.store(this.#deviceEvent, 0, this.#eventIdx ? DESC | wrap | slot : ENABLE);
+    if (this.log !== null) this.#markEvents();
     const flags = Atomics.load(this.#words, (slot << 2) + 3) >>> 16;
     return (flags & OWNER) === this.#availableFlags;
+  }
+
+  #mark(id: number, slot: number): void {
+    this.markChain(id);
+    this.markRing(slot << 4, Descriptor.SIZE);
+  }
+
+  /** Marks the first descriptor of a batch again: its flags were not written yet. */
+  #markGate(): void {
+    this.markRing(this.#gate << 4, Descriptor.SIZE);
+    this.log!.log.signal.send();
+  }
+
+  #markEvents(): void {
+    const { log, events } = this.log!;
+    if (events !== undefined) log.mark(events, EVENT_SIZE);
   }
 
   #wantsCall(staged: number): boolean {

@@ -2,6 +2,7 @@
 import { Access, type AddressSpace } from "./address-space.ts";
 import { Chain, type ChainOwner, HeldChain } from "./chain.ts";
 import type { Virtqueue } from "./device.ts";
+import type { RingLog } from "./dirty-log.ts";
 import { GuestError } from "./errors.ts";
 
 const NEXT = 1;
@@ -50,6 +51,10 @@ export interface QueueOptions {
   readonly used: number;
   /** Where to go on, as in SET_VRING_BASE. */
   readonly base: number;
+  /** The queue's part of the in-flight region. */
+  readonly inflight?: InflightPart | null;
+  /** Where to mark what is written to guest memory. */
+  readonly log?: RingLog | null;
   /** Negotiated ring features. */
   readonly indirect: boolean;
   readonly eventIdx: boolean;
@@ -63,6 +68,12 @@ export interface QueueOptions {
   readonly requestPublish: () => void;
   /** Drains soon. */
   readonly requestDrain: () => void;
+}
+
+/** A part of an in-flight region and the size of the queues that the region was made for. */
+export interface InflightPart {
+  readonly bytes: Uint8Array<ArrayBuffer>;
+  readonly queueSize: number;
 }
 
 export abstract class Queue implements Virtqueue, ChainOwner {
@@ -81,6 +92,8 @@ export abstract class Queue implements Virtqueue, ChainOwner {
   protected readonly memory: AddressSpace;
   protected readonly call: () => void;
   protected readonly requestPublish: () => void;
+  /** Where to mark what is written to guest memory, while it is migrated. */
+  protected readonly log: RingLog | null;
   /** The first word of the table that `openTable` found. */
   protected tableBase = 0;
   readonly #rules: Rules;
@@ -89,6 +102,8 @@ export abstract class Queue implements Virtqueue, ChainOwner {
   readonly #broken: ((error: GuestError) => void) | undefined;
   readonly #requestDrain: () => void;
   readonly #held = new Set<HeldChain>();
+  /** What to mark when a chain is completed, by its head. Filled only while memory is migrated. */
+  readonly #writable = new Map<number, readonly number[]>();
   /** A copy of an indirect table that crosses memory windows or is not aligned. */
   #tableCopy: Int32Array<ArrayBuffer> = new Int32Array(new ArrayBuffer(0));
 
@@ -101,11 +116,15 @@ export abstract class Queue implements Virtqueue, ChainOwner {
     this.memory = options.memory;
     this.call = options.call;
     this.requestPublish = options.requestPublish;
+    this.log = options.log ?? null;
     this.#tableLimit = Math.max(options.size, MIN_TABLE_LIMIT) * DESCRIPTOR_SIZE;
     this.#indirect = options.indirect;
     this.#broken = options.broken;
     this.#requestDrain = options.requestDrain;
   }
+
+  /** Requests that a back-end before us had taken and not completed, and that are still to come. */
+  abstract get replays(): number;
 
   /** Where a later start must go on (the `num` of GET_VRING_BASE). */
   abstract get base(): number;
@@ -220,6 +239,24 @@ export abstract class Queue implements Virtqueue, ChainOwner {
     }
     this.tableBase = 0;
     return this.#tableCopy;
+  }
+
+  /** Remembers what is to be marked when the loaded chain is completed. For queues with a log. */
+  protected remember(head: number): void {
+    this.#writable.set(head, this.chain.writableRanges());
+  }
+
+  /** Marks all that the device may have written for a request. For queues with a log. */
+  protected markChain(head: number): void {
+    const ranges = this.#writable.get(head)!;
+    this.#writable.delete(head);
+    for (let i = 0; i < ranges.length; i += 2) this.log!.log.mark(ranges[i]!, ranges[i + 1]!);
+  }
+
+  /** Marks `length` bytes at an offset of the ring's part that the device writes. */
+  protected markRing(offset: number, length: number): void {
+    const { log } = this;
+    if (log !== null && log.ring !== null) log.log.mark(log.ring + offset, length);
   }
 
   /** Refuses a chain that is complete otherwise. */

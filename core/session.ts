@@ -5,9 +5,12 @@
 import type { Fd } from "../ffi/mod.ts";
 import type { Backend } from "./backend.ts";
 import { Connection, type Message } from "./connection.ts";
+import type { StateTransfer } from "./device-state.ts";
+import { DirtyLog } from "./dirty-log.ts";
 import { ProtocolError } from "./errors.ts";
 import { has } from "./features.ts";
-import { handlers, WAIT } from "./handlers/mod.ts";
+import { handlers, type Outcome, WAIT } from "./handlers/mod.ts";
+import type { InflightRegion } from "./inflight.ts";
 import { GuestMemory } from "./memory.ts";
 import { U64 } from "./payloads.ts";
 import { ProtocolFeature } from "./protocol.ts";
@@ -24,7 +27,14 @@ export class Session {
   protocolFeatures = 0n;
   /** Device status, as far as the front-end reports it. */
   status = 0;
+  readonly dirtyLog = new DirtyLog();
+  /** What the front-end keeps of requests in flight, once it has given it to us. */
+  inflight: InflightRegion | null = null;
   requests: RequestChannel | null = null;
+  /** The last transfer of device state, until there is another. */
+  transfer: StateTransfer | null = null;
+  /** Vrings without descriptors of their own are notified by messages. */
+  inBand = false;
   readonly #connection: Connection;
   readonly #onEnd: () => void;
   /** The message whose answer waits for the device. */
@@ -42,8 +52,15 @@ export class Session {
       log,
       device,
       memory: this.memory,
+      dirtyLog: this.dirtyLog,
+      get inflight() {
+        return session.inflight;
+      },
       get features() {
         return session.features;
+      },
+      notify(name: "VRING_CALL" | "VRING_ERR", vring: number) {
+        if (session.inBand) session.requests?.notify(name, vring);
       },
     };
     this.vrings = backend.queues.map((spec, index) => new Vring(index, spec, context));
@@ -108,7 +125,7 @@ export class Session {
   }
 
   /** Answers the message whose handler returned `WAIT`, with an error or what it would return. */
-  answer(message: Message, outcome?: Uint8Array, error?: unknown): void {
+  answer(message: Message, outcome?: Outcome, error?: unknown): void {
     if (this.#waiting !== message) return;
     this.#waiting = null;
     try {
@@ -168,8 +185,9 @@ export class Session {
   }
 
   /** Sends a handler's payload, or the acknowledgement that the message asked for. */
-  #reply(message: Message, payload: Uint8Array | undefined): void {
-    if (payload !== undefined) this.#connection.reply(message.code, payload);
+  #reply(message: Message, outcome: Outcome | undefined): void {
+    if (outcome instanceof Uint8Array) this.#connection.reply(message.code, outcome);
+    else if (outcome) this.#connection.reply(message.code, outcome.payload, outcome.fds);
     else if (this.#wantsAck(message)) this.#connection.reply(message.code, ok);
   }
 
@@ -180,13 +198,20 @@ export class Session {
   /** Refuses a message. Without an acknowledgement, closing is the only way to say so. */
   #refuse(message: Message, error: unknown): void {
     const text = error instanceof Error ? error.message : String(error);
-    const own = message.row !== undefined && message.row.reply !== "ack";
+    const refusal = this.#refusalOf(message);
     const fatal = error instanceof ProtocolError && error.fatal;
-    if (fatal || own || !this.#wantsAck(message)) {
+    if (fatal || refusal === null) {
       throw error instanceof ProtocolError ? error : new ProtocolError(`${message.name}: ${text}`);
     }
     this.backend.log.warn(`Refused ${message.name}`, { reason: text });
-    this.#connection.reply(message.code, refused);
+    this.#connection.reply(message.code, U64.encode({ value: refusal }));
+  }
+
+  /** The u64 that tells the front-end of a refusal, or null when the protocol has none. */
+  #refusalOf(message: Message): bigint | null {
+    const reply = message.row?.reply ?? "ack";
+    if (reply !== "ack") return reply.refusal ?? null;
+    return this.#wantsAck(message) ? 1n : null;
   }
 
   #end(reason: Error | null): void {
@@ -198,16 +223,18 @@ export class Session {
     this.#connection.close();
     this.#waiting?.release();
     this.#waiting = null;
+    this.transfer?.[Symbol.dispose]();
     this.requests?.[Symbol.dispose]();
     this.requests = null;
     // The kernel or a promise may still write to guest memory for requests in flight.
     this.stopRings(() => {
       for (const vring of this.vrings) vring.dispose();
       this.memory[Symbol.dispose]();
+      this.dirtyLog[Symbol.dispose]();
+      this.inflight?.[Symbol.dispose]();
       this.#onEnd();
     });
   }
 }
 
 const ok = U64.encode({ value: 0n });
-const refused = U64.encode({ value: 1n });

@@ -13,6 +13,7 @@ import { Place, placeOf } from "./address-space.ts";
 import { readableAfterWritable } from "./chain.ts";
 import { GuestError } from "./errors.ts";
 import { InOrder } from "./in-order.ts";
+import { SplitInflight } from "./inflight-split.ts";
 import {
   badAddress,
   badIndex,
@@ -67,6 +68,11 @@ export class SplitQueue extends Queue {
   /** 1 for each head taken and not completed, 2 while it is completed too early to be used. */
   readonly #taken: Uint8Array<ArrayBuffer>;
 
+  readonly #inflight: SplitInflight | null = null;
+  /** Heads to submit again, before anything else. */
+  readonly #replay: number[] = [];
+  /** The loaded chain is one of those. */
+  #replaying = false;
   #nextAvailable: number;
   #seenAvailable: number;
   #nextUsed: number;
@@ -90,22 +96,51 @@ export class SplitQueue extends Queue {
     this.#notifyOnEmpty = options.notifyOnEmpty === true;
     this.#order = options.inOrder ? new InOrder(size, size) : null;
     this.#taken = new Uint8Array(size);
-    this.#nextAvailable = options.base;
-    this.#seenAvailable = options.base;
     // Firmware and drivers may have used the ring before: go on where the driver last saw us.
     this.#nextUsed = Atomics.load(this.#used16, INDEX);
     this.#publishedUsed = this.#nextUsed;
+    this.#nextAvailable = options.base;
+    const { inflight } = options;
+    if (inflight != null) {
+      const { bytes, queueSize } = inflight;
+      this.#inflight = new SplitInflight(bytes, queueSize, size, this.#nextUsed);
+      this.#replay.push(...this.#inflight.replay);
+      // A front-end that saw its back-end vanish knows only the used index, and may send that.
+      if (this.#inflight.resumed) {
+        this.#nextAvailable = (this.#nextUsed + this.#replay.length) & 0xffff;
+      }
+    }
+    this.#seenAvailable = this.#nextAvailable;
   }
 
   get base(): number {
     return this.#nextAvailable;
   }
 
+  get replays(): number {
+    return this.#replay.length;
+  }
+
   protected load(): boolean {
     const at = this.#nextAvailable;
+    if (this.#replay.length > 0) return this.#loadAgain();
     if (at === this.#seenAvailable && !this.#refresh(at)) return false;
     const head = this.#available[RING + (at & this.#mask)]!;
     if (head >= this.size) throw badIndex("available ring entry", at & this.#mask, head, this.size);
+    this.#loadHead(head);
+    this.#nextAvailable = (at + 1) & 0xffff;
+    return true;
+  }
+
+  /** Loads a request that was in flight when an earlier back-end ended. */
+  #loadAgain(): boolean {
+    this.#loadHead(this.#replay[0]!);
+    this.#replay.shift();
+    this.#replaying = true;
+    return true;
+  }
+
+  #loadHead(head: number): void {
     if (this.#taken[head] !== 0) throw takenTwice(head);
     this.chain.head = head;
     let table = this.#descriptors;
@@ -124,19 +159,26 @@ export class SplitQueue extends Queue {
     }
     this.#walk(table, base, size, first);
     this.checkTotal();
-    this.#nextAvailable = (at + 1) & 0xffff;
+    this.#replaying = false;
     this.#taken[head] = 1;
     this.inFlight++;
-    this.#order?.take(head);
-    return true;
+    if (this.#order !== null) this.#order.take(head);
+    if (this.#inflight !== null) this.#inflight.take(head);
+    if (this.log !== null) this.remember(head);
   }
 
   putBack(): void {
     if (this.closed) return;
-    this.#taken[this.chain.head] = 0;
+    const { head } = this.chain;
+    this.#taken[head] = 0;
     this.inFlight--;
+    this.#order?.putBack(head);
+    if (this.#replaying) {
+      this.#replay.unshift(head);
+      return;
+    }
     this.#nextAvailable = (this.#nextAvailable - 1) & 0xffff;
-    this.#order?.putBack(this.chain.head);
+    this.#inflight?.putBack(head);
   }
 
   /** Throws when `head` is not in flight: completing twice would hand the driver a foreign buffer. */
@@ -163,6 +205,8 @@ export class SplitQueue extends Queue {
     const at = 1 + ((this.#nextUsed & this.#mask) << 1);
     this.#used32[at] = head;
     this.#used32[at + 1] = written;
+    if (this.#inflight !== null) this.#inflight.complete(head);
+    if (this.log !== null) this.#mark(head, at);
     this.#nextUsed = (this.#nextUsed + 1) & 0xffff;
   }
 
@@ -173,6 +217,8 @@ export class SplitQueue extends Queue {
     // Orders the used elements before the index, and the index before the suppression fields.
     Atomics.store(this.#used16, INDEX, next);
     this.#publishedUsed = next;
+    if (this.#inflight !== null) this.#inflight.published(next);
+    if (this.log !== null) this.#markIndex();
     if (this.#wantsCall(old, next)) this.call();
   }
 
@@ -186,7 +232,24 @@ export class SplitQueue extends Queue {
     // The store must be visible before the index is read again; Atomics order the two.
     if (this.#eventIdx) Atomics.store(this.#used16, this.#availEvent, at);
     else Atomics.store(this.#used16, FLAGS, 0);
+    if (this.log !== null) this.#markFlags();
     return Atomics.load(this.#available, INDEX) !== at;
+  }
+
+  #mark(head: number, element: number): void {
+    this.markChain(head);
+    this.markRing(element * 4, 8);
+  }
+
+  #markIndex(): void {
+    this.markRing(INDEX * 2, 2);
+    this.log!.log.signal.send();
+  }
+
+  /** Marks what asking for kicks has written. */
+  #markFlags(): void {
+    this.markRing(FLAGS, 2);
+    this.markRing(this.#availEvent * 2, 2);
   }
 
   /** Looks for new chains; false when there are none. */

@@ -8,10 +8,12 @@
  */
 import type { Fd } from "../ffi/mod.ts";
 import type { Device, QueueSpec } from "./device.ts";
+import type { DirtyLog, RingLog } from "./dirty-log.ts";
 import { Drain } from "./drain.ts";
 import { GuestError, ProtocolError } from "./errors.ts";
-import { has, RingFeature } from "./features.ts";
+import { has, RingFeature, VhostFeature } from "./features.ts";
 import { hex } from "./hex.ts";
+import type { InflightRegion } from "./inflight.ts";
 import { checkKick, watchKick } from "./kick.ts";
 import type { Log } from "./log.ts";
 import type { Loop } from "./loop.ts";
@@ -19,7 +21,7 @@ import type { GuestMemory } from "./memory.ts";
 import { Notifier } from "./notifier.ts";
 import { checkPackedBase, PackedQueue, packedRingBytes } from "./packed.ts";
 import { MAX_QUEUE_SIZE } from "./protocol.ts";
-import type { Queue } from "./queue.ts";
+import type { InflightPart, Queue } from "./queue.ts";
 import { SplitQueue, splitRingBytes } from "./split.ts";
 
 /** How often a ring without a kick descriptor is looked at, in milliseconds. */
@@ -32,6 +34,8 @@ export interface RingAddresses {
   readonly descriptor: number;
   readonly available: number;
   readonly used: number;
+  /** Guest-physical address to mark what is written to the used part at, or null not to mark it. */
+  readonly log?: number | null;
 }
 
 /** What a vring needs of its session. */
@@ -40,8 +44,12 @@ export interface VringContext {
   readonly log: Log;
   readonly device: Device;
   readonly memory: GuestMemory;
+  readonly dirtyLog: DirtyLog;
+  readonly inflight: InflightRegion | null;
   /** The feature bits the driver accepted. */
   readonly features: bigint;
+  /** Notifies the front-end by a message, where that was agreed on. */
+  notify(name: "VRING_CALL" | "VRING_ERR", vring: number): void;
 }
 
 export class Vring {
@@ -49,8 +57,8 @@ export class Vring {
   readonly spec: QueueSpec;
   readonly #context: VringContext;
   readonly #log: Log;
-  readonly #call = new Notifier("call");
-  readonly #err = new Notifier("err");
+  readonly #call: Notifier;
+  readonly #err: Notifier;
   #size = 0;
   #base = 0;
   /** Whether the base is one of a packed ring. */
@@ -59,6 +67,8 @@ export class Vring {
   #kick: Fd | null = null;
   #kicked = false;
   #kickWatch: Disposable | null = null;
+  /** SET_VRING_KICK came without a descriptor. */
+  #polled = false;
   #enabled = false;
   #suspended = false;
   /** The driver or the device was at fault: nothing is taken until the ring is set up again. */
@@ -75,11 +85,18 @@ export class Vring {
     this.spec = spec;
     this.#context = context;
     this.#log = context.log.with({ queue: index });
+    this.#call = new Notifier("call", () => context.notify("VRING_CALL", index));
+    this.#err = new Notifier("err", () => context.notify("VRING_ERR", index));
   }
 
   /** True while chains are taken, or would be if there were any. */
   get running(): boolean {
     return this.#queue !== null;
+  }
+
+  /** True before the first kick, and again once the front-end has stopped the ring. */
+  get stopped(): boolean {
+    return !this.#kicked && this.#queue === null;
   }
 
   get enabled(): boolean {
@@ -101,8 +118,9 @@ export class Vring {
     this.#basePacked = this.#packed;
   }
 
-  setAddresses(addresses: RingAddresses): void {
-    const { descriptor, available, used } = addresses;
+  /** Calls `done` when they are in force: a running ring completes what it has in flight first. */
+  setAddresses(addresses: RingAddresses, done: () => void = () => {}): void {
+    const { descriptor, available, used, log = null } = addresses;
     const alignment = this.#packed ? 4 : 2;
     if (descriptor % 16 !== 0 || available % alignment !== 0 || used % 4 !== 0) {
       throw new ProtocolError(
@@ -118,18 +136,27 @@ export class Vring {
       old.available === available &&
       old.used === used;
     if (!same) this.#refuseWhileRunning("the addresses");
-    this.#addresses = addresses;
-    this.#tryStart();
+    if (this.#queue === null || log === (old?.log ?? null)) {
+      this.#addresses = addresses;
+      this.#tryStart();
+      return done();
+    }
+    this.suspend(() => {
+      this.#addresses = addresses;
+      this.unsuspend();
+      done();
+    });
   }
 
   /** Kicks the ring off. Takes `fd` unless it throws; null means that the ring is polled. */
   setKick(fd: Fd | null): void {
     if (fd !== null) checkKick(fd);
     // While running, the new descriptor must prove itself before the old one goes.
-    const watch = this.#queue === null ? null : this.#watch(fd);
+    const watch = this.#queue === null ? null : this.#watch(fd, fd === null);
     this.#dropKick();
     this.#kick = fd;
     this.#kicked = true;
+    this.#polled = fd === null;
     this.#kickWatch = watch;
     try {
       this.#tryStart();
@@ -137,6 +164,20 @@ export class Vring {
       this.#kick = null;
       this.#kicked = false;
       throw error;
+    }
+    this.scheduleDrain();
+  }
+
+  /** VRING_KICK: a kick by message, which starts the ring like a descriptor does. */
+  kickInBand(): void {
+    if (!this.#kicked) {
+      this.#kicked = true;
+      try {
+        this.#tryStart();
+      } catch (error) {
+        this.#kicked = false;
+        throw error;
+      }
     }
     this.scheduleDrain();
   }
@@ -174,6 +215,25 @@ export class Vring {
       this.#suspended = false;
       done(this.#base);
     });
+  }
+
+  /**
+   * Stops the ring at once. Requests in flight are given up here: they stay in the in-flight region.
+   * Returns where to go on.
+   */
+  stopAtOnce(): number {
+    this.#kicked = false;
+    this.#dropKick();
+    const queue = this.#queue;
+    if (queue !== null && !queue.paused) {
+      queue.paused = true;
+      this.#tellDevice("stopping");
+      queue.publish();
+    }
+    this.#idle();
+    this.#broken = false;
+    this.#suspended = false;
+    return this.#base;
   }
 
   /** Pauses the ring. `done` is called when nothing is in flight and memory may change. */
@@ -223,10 +283,13 @@ export class Vring {
     const ready = this.#kicked && this.#enabled && !this.#suspended && !this.#broken;
     if (!ready || this.#queue !== null || this.#size === 0 || this.#addresses === null) return;
     const queue = this.#makeQueue(this.#addresses);
-    this.#kickWatch ??= this.#watch(this.#kick);
+    this.#kickWatch ??= this.#watch(this.#kick, this.#polled);
     this.#queue = queue;
     this.#drain = new Drain(queue, this.#context.device);
     this.#log.debug("The vring starts", { size: this.#size, base: this.#base });
+    if (queue.replays > 0) {
+      this.#log.info("Requests that were in flight are submitted again", { count: queue.replays });
+    }
     // The driver may have missed the last call of a back-end that was killed.
     this.#call.send();
     this.#tellDevice("started");
@@ -254,6 +317,8 @@ export class Vring {
       available: this.#locate(driver!, available, bytes.available, packed ? 4 : 2),
       used: this.#locate(device!, used, bytes.used, 4),
       base: this.#base,
+      inflight: this.#inflightPart(),
+      log: this.#ringLog(),
       indirect: has(features, RingFeature.INDIRECT_DESC),
       eventIdx: has(features, RingFeature.EVENT_IDX),
       inOrder: has(features, RingFeature.IN_ORDER),
@@ -264,6 +329,24 @@ export class Vring {
       requestDrain: () => this.scheduleDrain(),
     };
     return packed ? new PackedQueue(options) : new SplitQueue(options);
+  }
+
+  #inflightPart(): InflightPart | null {
+    const { inflight } = this.#context;
+    // A region for the other kind of ring is one of firmware, or of another driver.
+    if (inflight === null || inflight.packed !== this.#packed) return null;
+    const bytes = inflight.part(this.index, this.#size);
+    return { bytes, queueSize: inflight.shape.queueSize };
+  }
+
+  #ringLog(): RingLog | null {
+    const { features, dirtyLog, memory } = this.#context;
+    if (!has(features, VhostFeature.LOG_ALL)) return null;
+    const { descriptor, used, log: ring = null } = this.#addresses!;
+    if (!this.#packed || ring === null) return { log: dirtyLog, ring };
+    // The address for logging is that of the device's part, but descriptors are written as well.
+    const physical = (address: number) => memory.findUser(address, 1)!.guestAddress;
+    return { log: dirtyLog, ring: physical(descriptor), events: physical(used) };
   }
 
   #locate(part: string, userAddress: number, length: number, alignment: number): number {
@@ -284,10 +367,10 @@ export class Vring {
     return found.host;
   }
 
-  #watch(kick: Fd | null): Disposable {
+  #watch(kick: Fd | null, polled: boolean): Disposable | null {
     const { loop } = this.#context;
-    if (kick === null) return loop.every(POLL_INTERVAL, this.#drainNow);
-    return watchKick(kick, loop, this.#drainNow);
+    if (kick !== null) return watchKick(kick, loop, this.#drainNow);
+    return polled ? loop.every(POLL_INTERVAL, this.#drainNow) : null;
   }
 
   #dropKick(): void {
@@ -295,6 +378,7 @@ export class Vring {
     this.#kickWatch = null;
     this.#kick?.close();
     this.#kick = null;
+    this.#polled = false;
   }
 
   /** Takes no more chains; `done` is called when nothing is in flight, and there is no queue then. */

@@ -3,6 +3,7 @@
  * Everything is synchronous and has a time limit; the back-end runs in another process.
  */
 export {
+  type BackEndAnswer,
   type BackEndRequest,
   BackEndRequests,
   type BackEndRequestsOptions,
@@ -50,6 +51,17 @@ export {
 } from "./negotiation.ts";
 export { Notifier } from "./notifier.ts";
 export { AVAIL, EventFlags, PACKED_BASE, PackedRing, USED } from "./packed-ring.ts";
+export {
+  checkState,
+  closeCryptoSession,
+  createCryptoSession,
+  getSharedMemory,
+  getSharedObject,
+  kickInBand,
+  sendRarp,
+  setMtu,
+  startStateTransfer,
+} from "./parts.ts";
 export { fillPattern, isPattern } from "./pattern.ts";
 export type { RingPlace } from "./ring-place.ts";
 export { Vring, type VringOptions } from "./vring.ts";

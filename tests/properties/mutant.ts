@@ -110,7 +110,7 @@ export const mutations: readonly Mutation[] = [
   {
     name: "in order forgets that a chain was put back",
     breaks: "model",
-    edits: [["    this.#order?.putBack(this.chain.head);\n", ""]],
+    edits: [["    this.#order?.putBack(head);\n", ""]],
   },
   {
     name: "no re-check after enabling kicks",

@@ -9,6 +9,7 @@ import {
   createEventFd,
   createMemfd,
   type Fd,
+  libc,
   MessageBuffer,
   O_RDONLY,
   O_RDWR,
@@ -17,7 +18,8 @@ import {
   socketPair,
 } from "../../ffi/mod.ts";
 import { until } from "../core/until.ts";
-import { vectorDevice } from "./device.ts";
+import { createPipe } from "../ffi/pipe.ts";
+import { STATE, tricks, vectorDevice } from "./device.ts";
 
 export class TestServer {
   readonly records: LogRecord[] = [];
@@ -51,9 +53,11 @@ export class TestServer {
     return new TestClient(ours, this.folder, () => until(() => !this.#busy, "the session's end"));
   }
 
-  /** The device changes its config space. */
-  change(values: Readonly<Record<string, number>>): void {
-    this.#backend!.updateConfig(values);
+  /** The device does one of its tricks, or changes a field of its config space. */
+  act(name: string, value = ""): void {
+    const trick = tricks[name];
+    if (trick === undefined) return this.#backend!.updateConfig({ [name]: Number(value) });
+    trick(this.#backend!.frontEnd, value);
   }
 
   async stop(): Promise<void> {
@@ -72,6 +76,9 @@ export class TestClient implements AsyncDisposable {
   readonly #ended: () => Promise<void>;
   readonly #out = new MessageBuffer(4096);
   readonly #in = new MessageBuffer(4096);
+  readonly #received: Fd[] = [];
+  /** Our ends of pipes that state is saved to. */
+  readonly #kept: Fd[] = [];
   /** Our end of the last socket sent as `channel`. */
   #channel: Fd | null = null;
 
@@ -96,8 +103,16 @@ export class TestClient implements AsyncDisposable {
     return this.#read(this.#socket, length);
   }
 
-  sendOnChannel(bytes: Uint8Array): void {
-    this.#write(this.#channel!, bytes, []);
+  sendOnChannel(bytes: Uint8Array, kinds: readonly string[] = []): void {
+    const fds = kinds.map((kind) => this.#make(kind));
+    const numbers = fds.map((fd) => fd.number);
+    this.#write(this.#channel!, bytes, numbers);
+    for (const fd of fds) fd.close();
+  }
+
+  /** How many descriptors came since this was asked last. */
+  descriptors(): number {
+    return this.#received.splice(0).length;
   }
 
   receiveOnChannel(length: number): Promise<Uint8Array> {
@@ -113,6 +128,7 @@ export class TestClient implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     this.#socket.close();
     this.#channel?.close();
+    for (const fd of this.#kept) fd.close();
     await this.#ended();
   }
 
@@ -134,7 +150,10 @@ export class TestClient implements AsyncDisposable {
 
   #receive(socket: Fd, at: number, length: number): number {
     try {
-      return this.#in.receive(socket, at, length);
+      const got = this.#in.receive(socket, at, length);
+      this.#received.push(...this.#in.received);
+      for (const fd of this.#in.received) fd.close();
+      return got;
     } catch (error) {
       // So ends a connection whose last message was not read to its end.
       if (error instanceof SystemError && error.code === "ECONNRESET") return 0;
@@ -152,6 +171,19 @@ export class TestClient implements AsyncDisposable {
         return openFile(join(this.#folder, "regular"), O_RDWR);
       case "directory":
         return openFile(this.#folder, O_RDONLY);
+      case "save": {
+        const { reader, writer } = createPipe();
+        this.#kept.push(reader);
+        return writer;
+      }
+      case "load":
+      case "load-other": {
+        const { reader, writer } = createPipe();
+        const state = kind === "load" ? STATE : STATE.slice(1);
+        libc.write(writer.number, state, state.length);
+        writer.close();
+        return reader;
+      }
       case "channel": {
         const [ours, theirs] = socketPair();
         this.#channel?.close();
