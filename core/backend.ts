@@ -26,11 +26,11 @@ const ringFeatures = mask(
   RingFeature.INDIRECT_DESC,
   RingFeature.EVENT_IDX,
   RingFeature.VERSION_1,
+  VhostFeature.LOG_ALL,
   RingFeature.RING_PACKED,
   // Rings are stopped and set up again by the usual messages: nothing else is needed for it.
   RingFeature.RING_RESET,
   RingFeature.NOTIFY_ON_EMPTY,
-  VhostFeature.LOG_ALL,
   VhostFeature.PROTOCOL_FEATURES,
 );
 

@@ -57,11 +57,11 @@ export class DirtyLog implements Disposable {
   }
 }
 
-/** What a queue marks: where its device-written part lies, or null when that is not to be marked. */
+/** Where a queue marks what it writes. Addresses are guest-physical. */
 export interface RingLog {
   readonly log: DirtyLog;
-  /** Guest-physical address: of the used ring, or of a packed ring's descriptors. */
+  /** The used ring or the device's event area, or null when the front-end does not want it marked. */
   readonly ring: number | null;
-  /** The same of a packed ring's device event area. */
-  readonly events?: number;
+  /** The descriptor ring of a packed virtqueue, which the device writes too. */
+  readonly descriptors: number;
 }

@@ -18,6 +18,7 @@ import { runtime } from "../ffi/mod.ts";
 import { GuestError, ProtocolError } from "./errors.ts";
 import { hex } from "./hex.ts";
 import { InOrder } from "./in-order.ts";
+import { PackedInflight, type RecordedChain } from "./inflight-packed.ts";
 import { badAddress, Descriptor, Queue, type QueueOptions, type Rules } from "./queue.ts";
 
 const { NEXT, WRITE, INDIRECT, ADDRESS_LIMIT } = Descriptor;
@@ -95,6 +96,11 @@ export class PackedQueue extends Queue {
   #staged = 0;
   #gate = 0;
   #gateFlags = 0;
+  readonly #inflight: PackedInflight | null = null;
+  /** Requests to submit again, before anything else. */
+  readonly #replay: RecordedChain[] = [];
+  /** The loaded chain, when it is one of those. */
+  #replaying: RecordedChain | null = null;
 
   constructor(options: QueueOptions) {
     super(options, rules);
@@ -106,7 +112,14 @@ export class PackedQueue extends Queue {
     this.#deviceEvent = new Int32Array(runtime.view(options.used, EVENT_SIZE));
     this.#eventIdx = options.eventIdx;
     this.#order = options.inOrder ? new InOrder(size, IDS) : null;
-    const base = this.#trueBase(options.base);
+    let base = this.#trueBase(options.base);
+    const { inflight } = options;
+    if (inflight != null) {
+      const { bytes, queueSize } = inflight;
+      this.#inflight = new PackedInflight(bytes, queueSize, this.#halves, base >>> 16);
+      this.#replay.push(...this.#inflight.replay);
+      base = this.#inflight.base ?? base;
+    }
     const available = base & 0xffff;
     const used = base >>> 16;
     this.#nextAvailable = available & SLOT;
@@ -130,7 +143,7 @@ export class PackedQueue extends Queue {
   }
 
   get replays(): number {
-    return 0;
+    return this.#replay.length;
   }
 
   get base(): number {
@@ -142,6 +155,7 @@ export class PackedQueue extends Queue {
   protected load(): boolean {
     const first = this.#nextAvailable;
     const words = this.#words;
+    if (this.#replay.length > 0) return this.#loadAgain(this.#replay[0]!);
     const at = first << 2;
     // Orders the rest of the chain, which is read next, after the flags.
     const link = Atomics.load(words, at + 3);
@@ -160,6 +174,29 @@ export class PackedQueue extends Queue {
       if ((flags & NEXT) === 0) this.#enter(first, 1, link & 0xffff);
       else this.#loadRest(first);
     }
+    return true;
+  }
+
+  /** Loads a request that was in flight when an earlier back-end ended. */
+  #loadAgain(recorded: RecordedChain): boolean {
+    const { id, slots, words } = recorded;
+    if (this.#slots[id] !== 0) throw twice(id, 0);
+    this.chain.head = 0;
+    this.chain.setCounts(0, 0, 0, 0);
+    const flags = words[3]! >>> 16;
+    if (slots === 1 && (flags & INDIRECT) !== 0) {
+      const length = words[2]!;
+      const table = this.openTable(0, words[0]!, words[1]!, length, flags);
+      this.#appendTable(table, this.tableBase, length >> 4);
+    } else this.#appendTable(words, 0, slots);
+    this.checkTotal();
+    this.chain.head = id;
+    this.#slots[id] = slots;
+    this.inFlight++;
+    this.#replay.shift();
+    this.#replaying = recorded;
+    if (this.log !== null) this.remember(id);
+    if (this.#order !== null) this.#order.take(id);
     return true;
   }
 
@@ -214,8 +251,10 @@ export class PackedQueue extends Queue {
       this.#availableFlags ^= OWNER;
     }
     this.#nextAvailable = next;
-    if (this.#order !== null) this.#order.take(id);
+    this.#replaying = null;
+    if (this.#inflight !== null) this.#inflight.take(this.#words, first, slots, id);
     if (this.log !== null) this.remember(id);
+    if (this.#order !== null) this.#order.take(id);
   }
 
   putBack(): void {
@@ -223,15 +262,20 @@ export class PackedQueue extends Queue {
     const id = this.chain.head;
     const slots = this.#slots[id]!;
     this.#slots[id] = 0;
-    this.#room += slots;
     this.inFlight--;
+    this.#order?.putBack(id);
+    if (this.#replaying !== null) {
+      this.#replay.unshift(this.#replaying);
+      return;
+    }
+    this.#inflight?.putBack(id);
+    this.#room += slots;
     let next = this.#nextAvailable - slots;
     if (next < 0) {
       next += this.size;
       this.#availableFlags ^= OWNER;
     }
     this.#nextAvailable = next;
-    this.#order?.putBack(id);
   }
 
   /** Throws when `head` is not in flight: completing twice would hand the driver a foreign buffer. */
@@ -256,6 +300,7 @@ export class PackedQueue extends Queue {
     const slots = this.#slots[id]!;
     const slot = this.#nextUsed;
     const flags = written > 0 ? this.#usedFlags | WRITE : this.#usedFlags;
+    if (this.#inflight !== null) this.#inflight.complete(id);
     this.#slots[id] = 0;
     this.#room += slots;
     this.#words[(slot << 2) + 2] = written;
@@ -278,9 +323,14 @@ export class PackedQueue extends Queue {
   publish(): void {
     const staged = this.#staged;
     if (staged === 0 || this.closed) return;
+    const inflight = this.#inflight;
+    if (inflight !== null) {
+      inflight.publishing(this.#nextUsed, this.#usedFlags === OWNER ? 1 : 0);
+    }
     // Orders the used descriptors before the flags that show them, and those before the driver's wish.
     Atomics.store(this.#halves, (this.#gate << 3) + 7, this.#gateFlags);
     this.#staged = 0;
+    if (inflight !== null) inflight.published();
     if (this.log !== null) this.#markGate();
     if (this.#wantsCall(staged)) this.call();
   }
@@ -294,25 +344,25 @@ export class PackedQueue extends Queue {
     const wrap = this.#availableFlags === AVAIL ? WRAP : 0;
     // The store must be visible before the flags are read again; Atomics order the two.
     Atomics.store(this.#deviceEvent, 0, this.#eventIdx ? DESC | wrap | slot : ENABLE);
-    if (this.log !== null) this.#markEvents();
+    if (this.log !== null) this.markRing(0, EVENT_SIZE);
     const flags = Atomics.load(this.#words, (slot << 2) + 3) >>> 16;
     return (flags & OWNER) === this.#availableFlags;
   }
 
   #mark(id: number, slot: number): void {
     this.markChain(id);
-    this.markRing(slot << 4, Descriptor.SIZE);
+    this.#markRing(slot);
   }
 
-  /** Marks the first descriptor of a batch again: its flags were not written yet. */
   #markGate(): void {
-    this.markRing(this.#gate << 4, Descriptor.SIZE);
+    this.#markRing(this.#gate);
     this.log!.log.signal.send();
   }
 
-  #markEvents(): void {
-    const { log, events } = this.log!;
-    if (events !== undefined) log.mark(events, EVENT_SIZE);
+  /** Marks a slot of the ring, which device and driver both write. */
+  #markRing(slot: number): void {
+    const { log, descriptors } = this.log!;
+    log.mark(descriptors + slot * Descriptor.SIZE, Descriptor.SIZE);
   }
 
   #wantsCall(staged: number): boolean {

@@ -162,9 +162,9 @@ export class SplitQueue extends Queue {
     this.#replaying = false;
     this.#taken[head] = 1;
     this.inFlight++;
-    if (this.#order !== null) this.#order.take(head);
     if (this.#inflight !== null) this.#inflight.take(head);
     if (this.log !== null) this.remember(head);
+    if (this.#order !== null) this.#order.take(head);
   }
 
   putBack(): void {

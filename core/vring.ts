@@ -333,8 +333,7 @@ export class Vring {
 
   #inflightPart(): InflightPart | null {
     const { inflight } = this.#context;
-    // A region for the other kind of ring is one of firmware, or of another driver.
-    if (inflight === null || inflight.packed !== this.#packed) return null;
+    if (inflight === null) return null;
     const bytes = inflight.part(this.index, this.#size);
     return { bytes, queueSize: inflight.shape.queueSize };
   }
@@ -342,11 +341,9 @@ export class Vring {
   #ringLog(): RingLog | null {
     const { features, dirtyLog, memory } = this.#context;
     if (!has(features, VhostFeature.LOG_ALL)) return null;
-    const { descriptor, used, log: ring = null } = this.#addresses!;
-    if (!this.#packed || ring === null) return { log: dirtyLog, ring };
-    // The address for logging is that of the device's part, but descriptors are written as well.
-    const physical = (address: number) => memory.findUser(address, 1)!.guestAddress;
-    return { log: dirtyLog, ring: physical(descriptor), events: physical(used) };
+    const { descriptor, log } = this.#addresses!;
+    const { guestAddress } = memory.findUser(descriptor, 1)!;
+    return { log: dirtyLog, ring: log ?? null, descriptors: guestAddress };
   }
 
   #locate(part: string, userAddress: number, length: number, alignment: number): number {

@@ -151,7 +151,12 @@ export const mutations: readonly Mutation[] = [
   {
     name: "putBack leaves the chain in flight",
     breaks: "model",
-    edits: [["this.#taken[this.chain.head] = 0;", ""]],
+    edits: [
+      [
+        "    this.#taken[head] = 0;\n    this.inFlight--;\n    this.#order",
+        "    this.inFlight--;\n    this.#order",
+      ],
+    ],
   },
   {
     name: "the used element goes into the next slot",

@@ -19,8 +19,8 @@ const mutations: readonly Mutation[] = [
     breaks: "model",
     edits: [
       [
-        "      this.#availableFlags ^= OWNER;\n    }\n    this.#nextAvailable = next;\n    this.#order?.take",
-        "    }\n    this.#nextAvailable = next;\n    this.#order?.take",
+        "      this.#availableFlags ^= OWNER;\n    }\n    this.#nextAvailable = next;\n    this.#replaying",
+        "    }\n    this.#nextAvailable = next;\n    this.#replaying",
       ],
     ],
   },
@@ -34,8 +34,8 @@ const mutations: readonly Mutation[] = [
     breaks: "model",
     edits: [
       [
-        "      this.#availableFlags ^= OWNER;\n    }\n    this.#nextAvailable = next;\n    this.#order?.putBack",
-        "    }\n    this.#nextAvailable = next;\n    this.#order?.putBack",
+        "      this.#availableFlags ^= OWNER;\n    }\n    this.#nextAvailable = next;\n  }",
+        "    }\n    this.#nextAvailable = next;\n  }",
       ],
     ],
   },
