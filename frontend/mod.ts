@@ -56,6 +56,7 @@ export {
   ringFeatures,
 } from "./negotiation.ts";
 export { Notifier } from "./notifier.ts";
+export { AVAIL, EventFlags, PACKED_BASE, PackedRing, USED } from "./packed-ring.ts";
 export {
   checkState,
   closeCryptoSession,
@@ -67,7 +68,6 @@ export {
   setMtu,
   startStateTransfer,
 } from "./parts.ts";
-export { AVAIL, EventFlags, PACKED_BASE, PackedRing, USED } from "./packed-ring.ts";
 export { fillPattern, isPattern } from "./pattern.ts";
 export type { RingPlace } from "./ring-place.ts";
 export { Vring, type VringOptions } from "./vring.ts";
