@@ -101,7 +101,16 @@ export class Lane {
   start(): void {
     const bases = this.vrings.map(({ ring }) => ring.availableIndex);
     this.frontend.startVrings(this.vrings, bases);
+    this.#kickOff(this.vrings);
     this.prepare();
+  }
+
+  /**
+   * Kicks rings that go on where others stopped, as front-ends do: the index for which a kick is
+   * wanted is then an old one.
+   */
+  #kickOff(vrings: readonly Vring[]): void {
+    for (const { ring, kick } of vrings) if (ring.availableIndex !== 0) kick.signal();
   }
 
   /** Gives the device the content that requests rely on. */
@@ -200,6 +209,7 @@ export class Lane {
   /** Starts it again. */
   resume(base: number): void {
     this.frontend.startVrings([this.vring], [base]);
+    this.#kickOff([this.vring]);
   }
 }
 

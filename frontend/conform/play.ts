@@ -128,8 +128,14 @@ export class Play implements Disposable {
 
   /** A guest with a lane whose vrings are made and not set up. */
   parked(options: GuestOptions & LaneOptions = {}): Lane {
+    // Before anything is sent: without a device there is nothing to do.
     const { exercise } = this;
     return new Lane(this.guest(options), exercise, this.timeout, options);
+  }
+
+  /** Further vrings of a guest, in place of those it had. */
+  lane(frontend: Frontend, options: LaneOptions = {}): Lane {
+    return new Lane(frontend, this.exercise, this.timeout, options);
   }
 
   /** A guest whose rings run. */

@@ -127,6 +127,18 @@ export const framing: readonly Check[] = [
     },
   },
   {
+    id: "framing.need-reply-not-echoed-in-reply",
+    title: "NEED_REPLY is not echoed in a reply either",
+    source: HEADER,
+    run(play) {
+      play.needsProtocol(P.REPLY_ACK);
+      const connection = play.greet();
+      connection.sendRaw(frame(M.GET_FEATURES.code, undefined, NEED_REPLY));
+      const { flags } = rawReply(play, connection);
+      expectEqual("flags", `0x${flags.toString(16)}`, "0x5");
+    },
+  },
+  {
     id: "framing.one-answer",
     title: "A message with a reply of its own gets no acknowledgement besides",
     source: ACK,
@@ -134,8 +146,7 @@ export const framing: readonly Check[] = [
       play.needsProtocol(P.REPLY_ACK);
       const connection = play.greet();
       connection.sendRaw(frame(M.GET_FEATURES.code, undefined, NEED_REPLY));
-      const { flags } = rawReply(play, connection);
-      expectEqual("flags", `0x${flags.toString(16)}`, "0x5");
+      rawReply(play, connection);
       expectQuiet(connection, "nothing after the reply");
     },
   },
@@ -265,6 +276,7 @@ export const framing: readonly Check[] = [
           const payload = row === M.SET_VRING_NUM ? vringState(0, 64) : new Uint8Array(0);
           connection.sendRaw(frame(row.code, payload), Array(8).fill(fd));
           connection.receiveRaw(64, 20);
+          play.close();
         }
       });
     },

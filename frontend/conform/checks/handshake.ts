@@ -4,7 +4,7 @@ import { ProtocolFeature } from "../../../core/protocol.ts";
 import { ringFeatures } from "../../negotiation.ts";
 import type { Vring } from "../../vring.ts";
 import { type Check, fail } from "../check.ts";
-import { Lane } from "../lane.ts";
+import type { Lane } from "../lane.ts";
 import type { Play } from "../play.ts";
 import { M, u64 } from "../wire.ts";
 
@@ -73,7 +73,7 @@ export const handshake: readonly Check[] = [
     source: RINGS,
     run(play) {
       const frontend = play.frontend();
-      const lane = new Lane(frontend, play.exercise, play.timeout);
+      const lane = play.lane(frontend);
       for (const vring of lane.vrings) {
         take(lane, vring, "call");
         take(lane, vring, "err");
@@ -91,7 +91,7 @@ export const handshake: readonly Check[] = [
     source: RINGS,
     run(play) {
       const frontend = play.guest({ order: "owner-first" });
-      const lane = new Lane(frontend, play.exercise, play.timeout);
+      const lane = play.lane(frontend);
       lane.start();
       lane.run(8);
     },
@@ -103,7 +103,7 @@ export const handshake: readonly Check[] = [
     run(play) {
       const config = mask(P.CONFIG);
       const frontend = play.guest({ order: "owner-first", protocol: config, share: "table" });
-      const lane = new Lane(frontend, play.exercise, play.timeout, { ringSize: 256 });
+      const lane = play.lane(frontend, { ringSize: 256 });
       setUp(lane, ["size"], true);
       setUp(lane, ["addresses", "base", "call", "kick", "enable"]);
       tryOut(lane);
@@ -115,11 +115,7 @@ export const handshake: readonly Check[] = [
     source: RINGS,
     run(play) {
       const protocol = mask(P.REPLY_ACK, P.BACKEND_REQ, P.CONFIG);
-      const lane = new Lane(
-        play.guest({ order: "owner-first", protocol, share: "table" }),
-        play.exercise,
-        play.timeout,
-      );
+      const lane = play.lane(play.guest({ order: "owner-first", protocol, share: "table" }));
       setUp(lane, ["size", "base", "addresses", "kick", "call", "enable"]);
       tryOut(lane);
     },
