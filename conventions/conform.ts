@@ -4,6 +4,7 @@ import {
   type Check,
   checkLine,
   checks,
+  checksOf,
   type DeviceKind,
   deviceKinds,
   groupOf,
@@ -83,7 +84,11 @@ function pattern(text: string): RegExp {
 }
 
 /** The checks that were asked for. Throws `UsageError` for a word that names none. */
-function choose(only: string | undefined, group: string | undefined): readonly Check[] {
+function choose(
+  only: string | undefined,
+  group: string | undefined,
+  candidates: readonly Check[],
+): readonly Check[] {
   const words = (text: string | undefined) => text?.split(",").filter((word) => word !== "");
   const [ids, groups] = [words(only), words(group)];
   for (const id of ids ?? []) {
@@ -97,7 +102,7 @@ function choose(only: string | undefined, group: string | undefined): readonly C
       throw new UsageError(`There is no group "${name}": there are ${known.join(", ")}`);
     }
   }
-  return checks.filter(
+  return candidates.filter(
     ({ id }) =>
       (ids === undefined || ids.some((word) => pattern(word).test(id))) &&
       (groups === undefined || groups.includes(groupOf(id))),
@@ -151,7 +156,9 @@ export async function runConform(args: readonly string[]): Promise<number> {
     return ExitStatus.OK;
   }
   if (positionals.length > 0) throw new UsageError(`Unexpected argument "${positionals[0]}"`);
-  const chosen = choose(only as string | undefined, group as string | undefined);
+  const kind = (device as DeviceKind) ?? null;
+  const candidates = list && kind === null ? checks : checksOf(kind);
+  const chosen = choose(only as string | undefined, group as string | undefined, candidates);
   if (list) {
     console.log(listText(chosen));
     return ExitStatus.OK;
@@ -169,7 +176,7 @@ export async function runConform(args: readonly string[]): Promise<number> {
       ? Target.exec(exec, options)
       : Target.at(socketPath as string, options);
   const format = json ? "json" : (values.format as Format);
-  const results = await report(target, (device as DeviceKind) ?? null, chosen, format);
+  const results = await report(target, kind, chosen, format);
   const failures = results.filter(({ outcome }) => outcome === "fail").length;
   return failures === 0 ? ExitStatus.OK : ExitStatus.FAILED;
 }

@@ -46,7 +46,8 @@ const REQUEST_BYTES = 2048;
 const none: Request = { out: new Uint8Array(0), room: 0, written: 0 };
 
 export class Lane {
-  readonly frontend: Frontend;
+  /** Another one after a reconnection. */
+  frontend: Frontend;
   readonly exercise: Exercise;
   readonly timeout: number;
   /** The vring that takes requests. */
@@ -60,6 +61,7 @@ export class Lane {
   readonly #slots: Slot[];
   readonly #free: number[];
   #serial = 0;
+  #answerAt = 0;
 
   /** Makes the vrings of a front-end that has sent features and memory. */
   constructor(
@@ -157,6 +159,7 @@ export class Lane {
     if (written !== null && ring.written !== written) {
       fail(`a used length of ${written}`, `${ring.written}`);
     }
+    this.#answerAt = slot.answerAt;
     const answer = this.#memory.read(slot.answerAt, content.room);
     const wrong = content.verify?.(answer, ring.written) ?? null;
     if (wrong !== null) fail("the request to be carried out", wrong);
@@ -199,6 +202,11 @@ export class Lane {
     this.publish();
     this.finish();
     return result;
+  }
+
+  /** The first `room` bytes of the last completed request's answer, counted as written or not. */
+  answer(room: number): Uint8Array {
+    return this.#memory.read(this.#answerAt, room);
   }
 
   /** Stops the vring that takes requests. Returns the index to go on from. */

@@ -2,7 +2,7 @@
 export { type Check, groupOf, type Outcome, outcomes, type Result } from "./check.ts";
 export { type DeviceKind, deviceKinds } from "./exercises.ts";
 export type { Offer } from "./play.ts";
-export { checks } from "./registry.ts";
+export { checks, checksOf } from "./registry.ts";
 export { checkLine, listText, summary } from "./report/human.ts";
 export { jsonReport } from "./report/json.ts";
 export { junitReport } from "./report/junit.ts";

@@ -138,11 +138,38 @@ export class Play implements Disposable {
     return new Lane(frontend, this.exercise, this.timeout, options);
   }
 
+  /** A lane on another vring of a guest whose rings run, started. */
+  further(frontend: Frontend, exercise: Exercise): Lane {
+    const lane = new Lane(frontend, exercise, this.timeout);
+    frontend.startVrings([lane.vring], [0]);
+    return lane;
+  }
+
   /** A guest whose rings run. */
   running(options: GuestOptions & LaneOptions = {}): Lane {
     const lane = this.parked(options);
     lane.start();
     return lane;
+  }
+
+  /**
+   * Drops the connection of a lane without a word and makes a new one, with features and memory as
+   * before; the rings' indices are where to go on. `start` sets the rings up, `prepare` is called
+   * before that.
+   */
+  reconnect(lane: Lane, prepare: (frontend: Frontend) => void = () => {}): void {
+    const { frontend } = lane;
+    const { memory, agreed } = frontend;
+    frontend.disconnect();
+    const { features, protocol } = agreed;
+    const next = this.frontend({ memory, features, protocol });
+    lane.frontend = next;
+    next.acceptFeatures();
+    next.shareMemory();
+    prepare(next);
+    const bases = lane.vrings.map(({ ring }) => ring.rewind());
+    next.startVrings(lane.vrings, bases);
+    for (const vring of lane.vrings) vring.kick.signal();
   }
 
   /** Ring features, and those that the device's requests need. */

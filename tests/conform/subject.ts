@@ -2,7 +2,7 @@
 import { join } from "node:path";
 import { runtime } from "../../ffi/mod.ts";
 import {
-  checks,
+  checksOf,
   type DeviceKind,
   probe,
   type Result,
@@ -29,7 +29,9 @@ export async function examine(
 ): Promise<readonly Result[]> {
   using target = Target.exec(command, { timeout });
   const offer = probe(target);
-  const chosen = checks.filter(({ id }) => only === undefined || only.includes(id));
+  const chosen = checksOf(device ?? null).filter(
+    ({ id }) => only === undefined || only.includes(id),
+  );
   return await runChecks(target, offer, { device: device ?? null, checks: chosen });
 }
 
