@@ -167,6 +167,8 @@ export class Play implements Disposable {
     next.acceptFeatures();
     next.shareMemory();
     prepare(next);
+    // What is in flight may be completed, and called for, as soon as a ring is kicked.
+    for (const vring of lane.vrings) vring.setCall(next.connection);
     const bases = lane.vrings.map(({ ring }) => ring.rewind());
     next.startVrings(lane.vrings, bases);
     for (const vring of lane.vrings) vring.kick.signal();

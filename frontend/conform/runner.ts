@@ -5,7 +5,7 @@ import { BackEndError } from "../errors.ts";
 import { type Check, type Outcome, type Result, Verdict } from "./check.ts";
 import { type DeviceKind, exercises } from "./exercises.ts";
 import { type Offer, Play } from "./play.ts";
-import { answers, type Target } from "./target.ts";
+import { answers, ONE_SHOT_LIMIT, type Target } from "./target.ts";
 import { askU64, M, u64 } from "./wire.ts";
 
 export interface RunOptions {
@@ -14,9 +14,6 @@ export interface RunOptions {
   readonly started?: (check: Check, index: number) => void;
   readonly finished?: (result: Result) => void;
 }
-
-/** How long a program may take to end after its only connection, in milliseconds. */
-const ONE_SHOT_LIMIT = 500;
 
 /** Asks a back-end what it offers. Throws when there is none, or none that answers. */
 export function probe(target: Target): Offer {
@@ -85,7 +82,7 @@ async function runOne(play: Play, check: Check): Promise<Judgement> {
 
 /** Says what is wrong with the back-end after a check, and sees to it that the next one finds one. */
 async function aftermath(target: Target): Promise<string | null> {
-  const serving = target.oneShot || answers(target);
+  const serving = target.oneShot ? target.endsWithin(ONE_SHOT_LIMIT) : answers(target);
   // The end of a process is an event.
   await new Promise((resolve) => setTimeout(resolve, 0));
   const ended = target.exits.splice(0);
@@ -98,5 +95,6 @@ async function aftermath(target: Target): Promise<string | null> {
   }
   if (serving) return null;
   if (target.owned) target.restart();
+  if (target.oneShot) return "the process does not end with its only connection";
   return "afterwards the back-end answers no new connection";
 }

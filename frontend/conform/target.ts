@@ -21,8 +21,10 @@ export interface Exit {
 
 /** How long a program may take to listen, in milliseconds. */
 const START_LIMIT = 20_000;
-/** How long it may take to end once its connection has, or after SIGTERM. */
+/** How long it may take to end after SIGTERM. */
 const STOP_LIMIT = 3_000;
+/** How long one that serves a single connection may take to end with it. */
+export const ONE_SHOT_LIMIT = 1_000;
 const SETTLE_LIMIT = 2_000;
 /** Where the name of the program's socket goes in a command. */
 const PLACE = "{socket}";
@@ -87,7 +89,7 @@ export class Target implements Disposable {
   /** Connects; starts the program first where that is ours to do and it does not run. */
   connect(timeout: number = this.timeout): Connection {
     if (this.owned) {
-      if (this.oneShot) this.#ends(STOP_LIMIT);
+      if (this.oneShot && !this.endsWithin(ONE_SHOT_LIMIT)) this.restart();
       if (!this.alive) this.start();
     }
     return Connection.connect(this.socket, { timeout });

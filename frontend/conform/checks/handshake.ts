@@ -259,7 +259,7 @@ export const handshake: readonly Check[] = [
   },
   {
     id: "handshake.call-after-completion",
-    title: "What was completed before SET_VRING_CALL is called for when that comes",
+    title: "A ring that completes requests before SET_VRING_CALL came goes on when it has come",
     source: "vhost-user: SET_VRING_CALL",
     run(play) {
       const lane = play.parked();
