@@ -86,15 +86,18 @@ async function aftermath(target: Target): Promise<string | null> {
   // The end of a process is an event.
   await new Promise((resolve) => setTimeout(resolve, 0));
   const ended = target.exits.splice(0);
-  const crash = ended.find(({ code }) => code !== 0) ?? (target.oneShot ? undefined : ended[0]);
+  const crash = ended.find(({ signal }) => signal !== null || !target.oneShot);
   if (crash !== undefined) {
-    const how = crash.signal === null ? `status ${crash.code}` : crash.signal;
     const words = target.lastWords;
-    if (!target.alive) target.start();
+    const how = crash.signal ?? `status ${crash.code}`;
+    if (!target.alive && !target.oneShot) target.start();
     return `the process ended with ${how}${words === "" ? "" : `: ${words}`}`;
   }
   if (serving) return null;
+  if (target.oneShot) {
+    target.stop();
+    return "the process does not end with its only connection";
+  }
   if (target.owned) target.restart();
-  if (target.oneShot) return "the process does not end with its only connection";
   return "afterwards the back-end answers no new connection";
 }

@@ -39,6 +39,7 @@ export class Target implements Disposable {
   readonly #command: string | null;
   #folder: string | null = null;
   #child: ChildProcess | null = null;
+  readonly #killed = new WeakSet<ChildProcess>();
   #log = "";
 
   private constructor(socket: string, command: string | null, { timeout }: TargetOptions) {
@@ -107,7 +108,7 @@ export class Target implements Disposable {
     });
     child.on("error", () => {});
     child.on("exit", (code, signal) => {
-      if (this.#child === child) this.exits.push({ code, signal });
+      if (!this.#killed.has(child)) this.exits.push({ code, signal });
     });
     this.#child = child;
     const end = performance.now() + START_LIMIT;
@@ -133,6 +134,7 @@ export class Target implements Disposable {
     if (child === null) return true;
     this.#child = null;
     if (!isAlive(child.pid!)) return true;
+    this.#killed.add(child);
     process.kill(child.pid!, signal);
     if (waitUntil(() => !isAlive(child.pid!), STOP_LIMIT)) return true;
     process.kill(child.pid!, "SIGKILL");

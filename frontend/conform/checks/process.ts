@@ -34,7 +34,7 @@ export const processes: readonly Check[] = [
       const lane = play.running();
       lane.run(4);
       const ended = play.target.stop();
-      play.target.start();
+      if (!play.target.oneShot) play.target.start();
       if (!ended) fail("the end within 3 s", "the program goes on");
     },
   },

@@ -1,9 +1,9 @@
 /** The suite is worth something: each of these broken back-ends is caught by the check for it. */
 import assert from "node:assert/strict";
 import { join } from "node:path";
-import { after, describe, test } from "node:test";
+import { after, test } from "node:test";
 import { root } from "../support/program.ts";
-import { build, type Mutation, mutations, removeMutants } from "./mutant.ts";
+import { build, type Mutation, removeMutants } from "./mutant.ts";
 import { examine, failures, ours } from "./subject.ts";
 
 const slowDisk = join(root, "tests", "conform", "slow-disk.ts");
@@ -16,7 +16,8 @@ function program(bin: string, { slow = false }: Mutation): string {
 
 const nothing: Mutation = { name: "nothing", caughtBy: [], edits: [] };
 
-describe("A copy of the back-end", () => {
+/** Declares a test per mistake, and one without any. */
+export function suite(mutations: readonly Mutation[]): void {
   after(removeMutants);
   const all = [...new Set(mutations.flatMap(({ caughtBy }) => caughtBy))];
   const options = { device: "blk", timeout: 1500 } as const;
@@ -41,4 +42,4 @@ describe("A copy of the back-end", () => {
       }
     });
   }
-});
+}
