@@ -126,7 +126,7 @@ row(
       /descriptor 0 of a table is indirect/,
       /the indirect table has 4294967280 bytes|the indirect table has 268435455 descriptors/,
       /the indirect table has 24 bytes/,
-      /part of an indirect table is not in guest memory/,
+      /an indirect table of \d+ bytes at 0x[0-9a-f]+ is not in guest memory/,
       /descriptor 0 is indirect/,
     ],
   },
