@@ -22,7 +22,7 @@ export const Command = {
   MANY: 9,
 } as const;
 
-export const DISK_SIZE = 64 * 1024 * 1024;
+export const DISK_SIZE = 4 * 1024 * 1024;
 export const SHARED_UUID = "01234567-89ab-cdef-0123-456789abcdef";
 export const SHARED_SIZE = 0x3000;
 export const REGIONS = [0x10000, 0, 0x4000] as const;
