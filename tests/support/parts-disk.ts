@@ -40,7 +40,8 @@ const disk = blkDevice({
 
 /** Bytes that tell their place, after the length of all. */
 export function stateOf(size: number): Uint8Array {
-  const state = Uint8Array.from({ length: size }, (_, i) => (i * 7 + (i >> 8)) & 0xff);
+  const state = new Uint8Array(size);
+  for (let i = 0; i < size; i++) state[i] = i * 7 + (i >> 8);
   new DataView(state.buffer).setUint32(0, size, true);
   return state;
 }
