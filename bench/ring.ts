@@ -49,6 +49,7 @@ async function time(serve: () => number): Promise<number> {
 
 interface Case {
   readonly name: string;
+  readonly look: boolean;
   readonly ours: Spread;
   readonly c: Spread;
   readonly ratio: Spread;
@@ -84,7 +85,7 @@ async function compare(
     inC.push(b);
   }
   const ratio = ours.map((value, i) => value / inC[i]!);
-  return { name, ours: spread(ours), c: spread(inC), ratio: spread(ratio) };
+  return { name, look, ours: spread(ours), c: spread(inC), ratio: spread(ratio) };
 }
 
 const cases = [
@@ -108,7 +109,8 @@ report.section(
     ours: show(row.ours),
     "C loop": show(row.c),
     ratio: row.ratio.median.toFixed(2),
-    [`target <= ${TARGET}`]: row.ratio.median <= TARGET ? "met" : "MISSED",
+    // What reading headers costs is for information: the target is about walking.
+    [`target <= ${TARGET}`]: row.look ? "" : row.ratio.median <= TARGET ? "met" : "MISSED",
   })),
   cases,
 );

@@ -89,6 +89,8 @@ export interface GuestOptions {
   readonly queues?: number;
   readonly size?: number;
   readonly features?: bigint;
+  /** Protocol features to accept; those of a block device by default. */
+  readonly protocol?: bigint;
   readonly packed?: boolean;
   /** How far to go: features only, memory too, or up to running rings (the default). */
   readonly until?: "features" | "memory" | "running";
@@ -112,6 +114,7 @@ export class Guest implements Disposable {
   readonly #mapping: Mapping;
 
   constructor(path: string, options: GuestOptions = {}) {
+    const { protocol = protocolMask } = options;
     const { queues = 2, size = RING_SIZE, packed = false, until } = options;
     const kind = packed ? mask(RingFeature.RING_PACKED) : 0n;
     const features = (options.features ?? allRingFeatures) | kind;
@@ -123,7 +126,7 @@ export class Guest implements Disposable {
     this.rings = Array.from({ length: queues }, (_, i) => new RingKind(i, size, this.view));
     this.client = new Client(path);
     this.client.askU64("GET_FEATURES");
-    this.client.send("SET_PROTOCOL_FEATURES", u64(protocolMask));
+    this.client.send("SET_PROTOCOL_FEATURES", u64(protocol));
     this.must("SET_OWNER");
     this.must("SET_FEATURES", u64(features));
     if (until === "features") return;

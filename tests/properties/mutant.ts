@@ -153,8 +153,8 @@ export const mutations: readonly Mutation[] = [
     breaks: "model",
     edits: [
       [
-        "    this.#taken[head] = 0;\n    this.inFlight--;\n    this.#order",
-        "    this.inFlight--;\n    this.#order",
+        "    const { head } = this.chain;\n    this.#taken[head] = 0;",
+        "    const { head } = this.chain;",
       ],
     ],
   },
@@ -257,7 +257,7 @@ export const mutations: readonly Mutation[] = [
   {
     name: "an indirect descriptor may have a next one",
     breaks: "hostile",
-    edits: [["(flags & NEXT) !== 0 ||", ""]],
+    edits: [["const odd = (flags & NEXT) |", "const odd ="]],
   },
   {
     name: "tables may be nested",
@@ -274,17 +274,19 @@ export const mutations: readonly Mutation[] = [
   {
     name: "tables may have half a descriptor",
     breaks: "hostile",
-    edits: [["(length & (DESCRIPTOR_SIZE - 1)) !== 0 ||", ""]],
+    edits: [["(length & (DESCRIPTOR_SIZE - 1)) | (high", "(high"]],
   },
   {
     name: "tables are taken without the feature",
     breaks: "hostile",
-    edits: [["!this.#indirect ||", ""]],
+    edits: [
+      ["    this.#tableLimit = options.indirect\n", "    this.#tableLimit = options.size > 0\n"],
+    ],
   },
   {
     name: "tables of any length are taken",
     breaks: "hostile",
-    edits: [["length > this.#tableLimit", "length < 0"]],
+    edits: [["(length - 1) >>> 0 >= this.#tableLimit", "length <= 0 || this.#tableLimit === 0"]],
   },
   {
     name: "a table across two regions is read past the first",

@@ -19,8 +19,8 @@ const mutations: readonly Mutation[] = [
     breaks: "model",
     edits: [
       [
-        "      this.#availableFlags ^= OWNER;\n    }\n    this.#nextAvailable = next;\n    this.#replaying",
-        "    }\n    this.#nextAvailable = next;\n    this.#replaying",
+        "      next -= this.size;\n      this.#availableFlags ^= OWNER;\n",
+        "      next -= this.size;\n",
       ],
     ],
   },
@@ -34,8 +34,8 @@ const mutations: readonly Mutation[] = [
     breaks: "model",
     edits: [
       [
-        "      this.#availableFlags ^= OWNER;\n    }\n    this.#nextAvailable = next;\n  }",
-        "    }\n    this.#nextAvailable = next;\n  }",
+        "      next += this.size;\n      this.#availableFlags ^= OWNER;\n",
+        "      next += this.size;\n",
       ],
     ],
   },
@@ -229,17 +229,19 @@ const mutations: readonly Mutation[] = [
   {
     name: "an indirect descriptor may have a next one",
     breaks: "hostile",
-    edits: [["(flags & NEXT) !== 0 ||", ""]],
+    edits: [["const odd = (flags & NEXT) |", "const odd ="]],
   },
   {
     name: "tables are taken without the feature",
     breaks: "hostile",
-    edits: [["!this.#indirect ||", " "]],
+    edits: [
+      ["    this.#tableLimit = options.indirect\n", "    this.#tableLimit = options.size > 0\n"],
+    ],
   },
   {
     name: "tables may have half a descriptor",
     breaks: "hostile",
-    edits: [["(length & (DESCRIPTOR_SIZE - 1)) !== 0 ||", ""]],
+    edits: [["(length & (DESCRIPTOR_SIZE - 1)) | (high", "(high"]],
   },
   {
     name: "NEXT counts in tables",
