@@ -138,6 +138,25 @@ export class PackedQueue extends Queue {
     this.#usedFlags = (used & WRAP) !== 0 ? OWNER : 0;
     const ahead = this.#nextAvailable - this.#nextUsed;
     this.#room = size - ahead - (((available ^ used) & WRAP) !== 0 ? size : 0);
+    if (this.#inflight?.base != null) this.#hideUnshown();
+  }
+
+  /**
+   * Takes back the used descriptors that an earlier back-end had behind the one that it did not come
+   * to show: the driver must not find them once we show ours.
+   */
+  #hideUnshown(): void {
+    let slot = this.#nextUsed;
+    let owner = this.#usedFlags;
+    for (let left = this.size - this.#room; left > 0; left--) {
+      const at = (slot << 3) + 7;
+      const flags = this.#halves[at]!;
+      if ((flags & OWNER) === owner) this.#halves[at] = flags ^ USED;
+      if (++slot === this.size) {
+        slot = 0;
+        owner ^= OWNER;
+      }
+    }
   }
 
   /**

@@ -270,8 +270,13 @@ const mutations: readonly Mutation[] = [
   },
   {
     name: "a ring is taken for fresh by its first slot",
-    breaks: "model",
+    breaks: "hostile",
     edits: [["at < this.#halves.length; at", "at < 8; at"]],
+  },
+  {
+    name: "used descriptors that were never shown stay after a crash",
+    breaks: "model",
+    edits: [["if (this.#inflight?.base != null) this.#hideUnshown();", ""]],
   },
   {
     name: "a base is half of what it should be",
