@@ -263,6 +263,7 @@ export class PackedQueue extends Queue {
     const slots = this.#slots[id]!;
     this.#slots[id] = 0;
     this.inFlight--;
+    if (this.log !== null) this.forget(id);
     this.#order?.putBack(id);
     if (this.#replaying !== null) {
       this.#replay.unshift(this.#replaying);
@@ -301,7 +302,6 @@ export class PackedQueue extends Queue {
     const slot = this.#nextUsed;
     const flags = written > 0 ? this.#usedFlags | WRITE : this.#usedFlags;
     if (this.#inflight !== null) this.#inflight.complete(id);
-    if (this.log !== null) this.#mark(id, slot);
     this.#slots[id] = 0;
     this.#room += slots;
     this.#words[(slot << 2) + 2] = written;
@@ -311,6 +311,7 @@ export class PackedQueue extends Queue {
       this.#gate = slot;
       this.#gateFlags = flags;
     } else this.#halves[(slot << 3) + 7] = flags;
+    if (this.log !== null) this.#mark(id, slot);
     this.#staged += slots;
     let next = slot + slots;
     if (next >= this.size) {
@@ -337,6 +338,7 @@ export class PackedQueue extends Queue {
 
   suppressKicks(): void {
     this.#deviceEvent[0] = DISABLE;
+    if (this.log !== null) this.#markEvent();
   }
 
   requestKick(): boolean {
@@ -344,7 +346,7 @@ export class PackedQueue extends Queue {
     const wrap = this.#availableFlags === AVAIL ? WRAP : 0;
     // The store must be visible before the flags are read again; Atomics order the two.
     Atomics.store(this.#deviceEvent, 0, this.#eventIdx ? DESC | wrap | slot : ENABLE);
-    if (this.log !== null) this.markRing(0, EVENT_SIZE);
+    if (this.log !== null) this.#markEvent();
     const flags = Atomics.load(this.#words, (slot << 2) + 3) >>> 16;
     return (flags & OWNER) === this.#availableFlags;
   }
@@ -352,6 +354,11 @@ export class PackedQueue extends Queue {
   #mark(id: number, slot: number): void {
     this.markChain(id);
     this.#markRing(slot);
+  }
+
+  #markEvent(): void {
+    this.markRing(0, EVENT_SIZE);
+    this.log!.log.signal.send();
   }
 
   #markGate(): void {
