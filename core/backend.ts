@@ -3,6 +3,7 @@ import type { Static, TObject } from "typebox";
 import { accept, EPOLLIN, type Fd } from "../ffi/mod.ts";
 import { offeredParts } from "./declared-protocol.ts";
 import type { AnyDevice, Device, Host, Opened, QueueSpec } from "./device.ts";
+import { type DraftName, type ServedProtocol, serveProtocol } from "./drafts.ts";
 import { ProtocolError } from "./errors.ts";
 import { mask, RingFeature, VhostFeature } from "./features.ts";
 import { FrontEnd } from "./front-end.ts";
@@ -16,13 +17,15 @@ import { Session } from "./session.ts";
 export interface BackendContext {
   readonly loop: Loop;
   readonly log: Log;
+  /** Drafts to serve in place of what has their numbers now; none by default. */
+  readonly drafts?: readonly DraftName[] | undefined;
 }
 
 /** How long a listener rests after it failed, in milliseconds. */
 const ACCEPT_RETRY = 200;
 
 /** Ring features that every device gets from the framework. */
-const ringFeatures = mask(
+export const ringFeatures: bigint = mask(
   RingFeature.INDIRECT_DESC,
   RingFeature.EVENT_IDX,
   RingFeature.VERSION_1,
@@ -35,7 +38,7 @@ const ringFeatures = mask(
 );
 
 /** Protocol features that every device gets from the framework. */
-const protocolFeatures = mask(
+export const protocolFeatures: bigint = mask(
   ProtocolFeature.MQ,
   ProtocolFeature.LOG_SHMFD,
   ProtocolFeature.REPLY_ACK,
@@ -108,6 +111,8 @@ export class Backend {
   /** Virtio feature bits offered to drivers. */
   readonly offered: bigint;
   readonly offeredProtocol: bigint;
+  /** The messages that are served. */
+  readonly protocol: ServedProtocol;
   readonly frontEnd: FrontEnd;
   readonly #layout: Layout;
   #config: Uint8Array;
@@ -125,7 +130,7 @@ export class Backend {
     definition: AnyDevice,
     options: unknown,
     opened: Opened<TObject, string>,
-    { loop, log, frontEnd }: BackendContext & { readonly frontEnd: FrontEnd },
+    { loop, log, drafts = [], frontEnd }: BackendContext & { readonly frontEnd: FrontEnd },
   ) {
     const { queues, features } = definition;
     const offer = opened.offer ?? Object.keys(features);
@@ -134,7 +139,9 @@ export class Backend {
     this.loop = loop;
     this.log = log;
     this.frontEnd = frontEnd;
-    this.offeredProtocol = protocolFeatures | offeredParts(definition, opened.device);
+    this.protocol = serveProtocol(drafts);
+    this.offeredProtocol =
+      protocolFeatures | offeredParts(definition, opened.device) | this.protocol.bits;
     this.queues = typeof queues === "function" ? queues(options) : queues;
     const order = definition.inOrder ? mask(RingFeature.IN_ORDER) : 0n;
     this.offered = ringFeatures | order | mask(...offer.map((name) => features[name] as number));

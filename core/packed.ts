@@ -133,13 +133,20 @@ export class PackedQueue extends Queue {
   /**
    * Front-ends that know of split rings only send 0 for a ring that nobody has used, as UML does:
    * slot 0 with both wrap counters 0, which is where a ring stands after an odd number of laps. The
-   * flags of slot 0 tell: on an unused ring it is zero or available in the first lap.
+   * flags tell: a lap leaves USED in one slot at least, and on an unused ring nobody has set it.
    *
    * 0x80008000, which QEMU sends for a ring in use when the back-end was restarted, cannot be mended
    * like this: only in-flight tracking knows where such a ring stands.
    */
   #trueBase(base: number): number {
-    return base === 0 && (this.#halves[7]! & USED) === 0 ? FRESH : base;
+    return base === 0 && !this.#wasUsed() ? FRESH : base;
+  }
+
+  #wasUsed(): boolean {
+    for (let at = 7; at < this.#halves.length; at += 8) {
+      if ((this.#halves[at]! & USED) !== 0) return true;
+    }
+    return false;
   }
 
   get replays(): number {

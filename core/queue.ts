@@ -97,8 +97,8 @@ export abstract class Queue implements Virtqueue, ChainOwner {
   /** The first word of the table that `openTable` found. */
   protected tableBase = 0;
   readonly #rules: Rules;
+  /** Bytes an indirect table may have, 0 where none is allowed. */
   readonly #tableLimit: number;
-  readonly #indirect: boolean;
   readonly #broken: ((error: GuestError) => void) | undefined;
   readonly #requestDrain: () => void;
   readonly #held = new Set<HeldChain>();
@@ -117,8 +117,9 @@ export abstract class Queue implements Virtqueue, ChainOwner {
     this.call = options.call;
     this.requestPublish = options.requestPublish;
     this.log = options.log ?? null;
-    this.#tableLimit = Math.max(options.size, MIN_TABLE_LIMIT) * DESCRIPTOR_SIZE;
-    this.#indirect = options.indirect;
+    this.#tableLimit = options.indirect
+      ? Math.max(options.size, MIN_TABLE_LIMIT) * DESCRIPTOR_SIZE
+      : 0;
     this.#broken = options.broken;
     this.#requestDrain = options.requestDrain;
   }
@@ -195,16 +196,11 @@ export abstract class Queue implements Virtqueue, ChainOwner {
     length: number,
     flags: number,
   ): Int32Array<ArrayBuffer> {
-    if (
-      !this.#indirect ||
-      (flags & NEXT) !== 0 ||
-      (length & (DESCRIPTOR_SIZE - 1)) !== 0 ||
-      length <= 0 ||
-      length > this.#tableLimit
-    ) {
-      throw this.#badTable(index, length, flags);
+    const odd = (flags & NEXT) | (length & (DESCRIPTOR_SIZE - 1)) | (high & ADDRESS_LIMIT);
+    // The limit is 0 where no table is allowed. Also true for a length of 0.
+    if (odd !== 0 || (length - 1) >>> 0 >= this.#tableLimit) {
+      throw this.#badTable(index, low, high, length, flags);
     }
-    if ((high & ADDRESS_LIMIT) !== 0) throw badAddress(index, low, high, this.#rules.descriptor);
     const { memory } = this;
     const slot = memory.locate(high, low, length, READ);
     if (slot < 0 || (memory.offset & 3) !== 0) {
@@ -214,15 +210,16 @@ export abstract class Queue implements Virtqueue, ChainOwner {
     return memory.slots[slot]!.i32;
   }
 
-  #badTable(index: number, length: number, flags: number): GuestError {
-    const { table, tableUse } = this.#rules;
-    if (!this.#indirect) return new GuestError(`descriptor ${index} is indirect`, tableUse);
+  #badTable(index: number, low: number, high: number, length: number, flags: number): GuestError {
+    const { descriptor, table, tableUse } = this.#rules;
+    if (this.#tableLimit === 0) return new GuestError(`descriptor ${index} is indirect`, tableUse);
     if ((flags & NEXT) !== 0) {
       return new GuestError(`the indirect descriptor ${index} has a next one`, tableUse);
     }
     if (length <= 0 || length % DESCRIPTOR_SIZE !== 0) {
       return new GuestError(`the indirect table has ${length >>> 0} bytes`, table);
     }
+    if (length <= this.#tableLimit) return badAddress(index, low, high, descriptor);
     const count = length / DESCRIPTOR_SIZE;
     return new GuestError(`the indirect table has ${count} descriptors`, tableUse);
   }

@@ -9,7 +9,7 @@
  * suppression fields read after it. Everything else is a plain access.
  */
 import { runtime } from "../ffi/mod.ts";
-import { Place, placeOf } from "./address-space.ts";
+import { Place } from "./address-space.ts";
 import { readableAfterWritable } from "./chain.ts";
 import { GuestError } from "./errors.ts";
 import { InOrder } from "./in-order.ts";
@@ -26,12 +26,14 @@ import {
 } from "./queue.ts";
 
 const { NEXT, WRITE, INDIRECT, ADDRESS_LIMIT } = Descriptor;
-const { SHIFT, END, SLOT, OFFSET_MASK } = Place;
+const { SHIFT, END, SLOT, OFFSET_MASK, placeOf } = Place;
 
 /** avail.flags: the driver wants no notification. */
 const NO_INTERRUPT = 1;
 /** used.flags: the device wants no notification. */
 const NO_NOTIFY = 1;
+
+const MAX_INT32 = 0x7fffffff;
 
 /** Places of fields in the u16 views of the two rings. */
 const FLAGS = 0;
@@ -69,6 +71,8 @@ export class SplitQueue extends Queue {
   readonly #taken: Uint8Array<ArrayBuffer>;
 
   readonly #inflight: SplitInflight | null = null;
+  /** Nothing is to be recorded of requests: what each of them asks for once. */
+  readonly #plain: boolean;
   /** Heads to submit again, before anything else. */
   readonly #replay: number[] = [];
   /** The loaded chain is one of those. */
@@ -111,6 +115,7 @@ export class SplitQueue extends Queue {
       }
     }
     this.#seenAvailable = this.#nextAvailable;
+    this.#plain = this.#inflight === null && this.log === null && this.#order === null;
   }
 
   get base(): number {
@@ -123,7 +128,7 @@ export class SplitQueue extends Queue {
 
   protected load(): boolean {
     const at = this.#nextAvailable;
-    if (this.#replay.length > 0) return this.#loadAgain();
+    if (!this.#plain && this.#replay.length > 0) return this.#loadAgain();
     if (at === this.#seenAvailable && !this.#refresh(at)) return false;
     const head = this.#available[RING + (at & this.#mask)]!;
     if (head >= this.size) throw badIndex("available ring entry", at & this.#mask, head, this.size);
@@ -158,13 +163,16 @@ export class SplitQueue extends Queue {
       first = 0;
     }
     this.#walk(table, base, size, first);
-    this.checkTotal();
-    this.#replaying = false;
     this.#taken[head] = 1;
     this.inFlight++;
-    if (this.#inflight !== null) this.#inflight.take(head);
+    if (!this.#plain) this.#track(head);
+  }
+
+  #track(head: number): void {
+    this.#replaying = false;
+    this.#inflight?.take(head);
     if (this.log !== null) this.remember(head);
-    if (this.#order !== null) this.#order.take(head);
+    this.#order?.take(head);
   }
 
   putBack(): void {
@@ -189,12 +197,19 @@ export class SplitQueue extends Queue {
       throw new Error(`Cannot complete chain ${head} of queue ${this.index}: it is not in flight`);
     }
     this.inFlight--;
-    if (this.#order === null) this.#use(head, written);
-    else this.#completeInOrder(this.#order, head, written);
+    if (this.#plain) {
+      this.#taken[head] = 0;
+      const at = 1 + ((this.#nextUsed & this.#mask) << 1);
+      this.#used32[at] = head;
+      this.#used32[at + 1] = written;
+      this.#nextUsed = (this.#nextUsed + 1) & 0xffff;
+    } else this.#completeInOrder(head, written);
     if (!this.draining) this.requestPublish();
   }
 
-  #completeInOrder(order: InOrder, early: number, written: number): void {
+  #completeInOrder(early: number, written: number): void {
+    const order = this.#order;
+    if (order === null) return this.#use(early, written);
     this.#taken[early] = 2;
     order.complete(early, written);
     for (let head = order.next(); head >= 0; head = order.next()) this.#use(head, order.written);
@@ -206,8 +221,7 @@ export class SplitQueue extends Queue {
     const at = 1 + ((this.#nextUsed & this.#mask) << 1);
     this.#used32[at] = head;
     this.#used32[at + 1] = written;
-    if (this.#inflight !== null) this.#inflight.complete(head);
-    if (this.log !== null) this.#mark(head, at);
+    if (!this.#plain) this.#trackUse(head, at);
     this.#nextUsed = (this.#nextUsed + 1) & 0xffff;
   }
 
@@ -239,9 +253,12 @@ export class SplitQueue extends Queue {
     return Atomics.load(this.#available, INDEX) !== at;
   }
 
-  #mark(head: number, element: number): void {
+  /** `at`: where the used element is, in words. */
+  #trackUse(head: number, at: number): void {
+    this.#inflight?.complete(head);
+    if (this.log === null) return;
     this.markChain(head);
-    this.markRing(element * 4, 8);
+    this.markRing(at * 4, 8);
   }
 
   #markIndex(): void {
@@ -318,7 +335,8 @@ export class SplitQueue extends Queue {
         (link & INDIRECT) !== 0
       ) {
         chain.setCounts(count, readableCount, readableBytes, writableBytes);
-        return this.#walkOn(table, base, size, index, steps);
+        this.#walkOn(table, base, size, index, steps);
+        return this.checkTotal();
       }
       spans[span] = places[place + SLOT]!;
       spans[span + 1] = offset;
@@ -334,6 +352,7 @@ export class SplitQueue extends Queue {
       if (index >= size) throw badNext((at - base) >> 2, index, size);
     }
     chain.setCounts(count, readableCount, readableBytes, writableBytes);
+    if (readableBytes + writableBytes > MAX_INT32) this.checkTotal();
   }
 
   /** Goes on with the descriptor `index`, the one after `steps` others, wherever its buffer lies. */

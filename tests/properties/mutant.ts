@@ -110,7 +110,7 @@ export const mutations: readonly Mutation[] = [
   {
     name: "in order forgets that a chain was put back",
     breaks: "model",
-    edits: [["    this.#order?.putBack(this.chain.head);\n", ""]],
+    edits: [["    this.#order?.putBack(head);\n", ""]],
   },
   {
     name: "no re-check after enabling kicks",
@@ -151,7 +151,12 @@ export const mutations: readonly Mutation[] = [
   {
     name: "putBack leaves the chain in flight",
     breaks: "model",
-    edits: [["this.#taken[this.chain.head] = 0;", ""]],
+    edits: [
+      [
+        "    const { head } = this.chain;\n    this.#taken[head] = 0;",
+        "    const { head } = this.chain;",
+      ],
+    ],
   },
   {
     name: "the used element goes into the next slot",
@@ -252,7 +257,7 @@ export const mutations: readonly Mutation[] = [
   {
     name: "an indirect descriptor may have a next one",
     breaks: "hostile",
-    edits: [["(flags & NEXT) !== 0 ||", ""]],
+    edits: [["const odd = (flags & NEXT) |", "const odd ="]],
   },
   {
     name: "tables may be nested",
@@ -269,17 +274,19 @@ export const mutations: readonly Mutation[] = [
   {
     name: "tables may have half a descriptor",
     breaks: "hostile",
-    edits: [["(length & (DESCRIPTOR_SIZE - 1)) !== 0 ||", ""]],
+    edits: [["(length & (DESCRIPTOR_SIZE - 1)) | (high", "(high"]],
   },
   {
     name: "tables are taken without the feature",
     breaks: "hostile",
-    edits: [["!this.#indirect ||", ""]],
+    edits: [
+      ["    this.#tableLimit = options.indirect\n", "    this.#tableLimit = options.size > 0\n"],
+    ],
   },
   {
     name: "tables of any length are taken",
     breaks: "hostile",
-    edits: [["length > this.#tableLimit", "length < 0"]],
+    edits: [["(length - 1) >>> 0 >= this.#tableLimit", "length <= 0 || this.#tableLimit === 0"]],
   },
   {
     name: "a table across two regions is read past the first",

@@ -19,8 +19,8 @@ const mutations: readonly Mutation[] = [
     breaks: "model",
     edits: [
       [
-        "      this.#availableFlags ^= OWNER;\n    }\n    this.#nextAvailable = next;\n    this.#order?.take",
-        "    }\n    this.#nextAvailable = next;\n    this.#order?.take",
+        "      next -= this.size;\n      this.#availableFlags ^= OWNER;\n",
+        "      next -= this.size;\n",
       ],
     ],
   },
@@ -34,8 +34,8 @@ const mutations: readonly Mutation[] = [
     breaks: "model",
     edits: [
       [
-        "      this.#availableFlags ^= OWNER;\n    }\n    this.#nextAvailable = next;\n    this.#order?.putBack",
-        "    }\n    this.#nextAvailable = next;\n    this.#order?.putBack",
+        "      next += this.size;\n      this.#availableFlags ^= OWNER;\n",
+        "      next += this.size;\n",
       ],
     ],
   },
@@ -229,17 +229,19 @@ const mutations: readonly Mutation[] = [
   {
     name: "an indirect descriptor may have a next one",
     breaks: "hostile",
-    edits: [["(flags & NEXT) !== 0 ||", ""]],
+    edits: [["const odd = (flags & NEXT) |", "const odd ="]],
   },
   {
     name: "tables are taken without the feature",
     breaks: "hostile",
-    edits: [["!this.#indirect ||", " "]],
+    edits: [
+      ["    this.#tableLimit = options.indirect\n", "    this.#tableLimit = options.size > 0\n"],
+    ],
   },
   {
     name: "tables may have half a descriptor",
     breaks: "hostile",
-    edits: [["(length & (DESCRIPTOR_SIZE - 1)) !== 0 ||", ""]],
+    edits: [["(length & (DESCRIPTOR_SIZE - 1)) | (high", "(high"]],
   },
   {
     name: "NEXT counts in tables",
@@ -247,9 +249,19 @@ const mutations: readonly Mutation[] = [
     edits: [["i < count; i++,", "i < count && (i === 0 || (table[at - 1]! >>> 16) & NEXT); i++,"]],
   },
   {
+    name: "a ring is taken for fresh by its first slot",
+    breaks: "model",
+    edits: [["at < this.#halves.length; at", "at < 8; at"]],
+  },
+  {
+    name: "a base is half of what it should be",
+    breaks: "model",
+    edits: [["const used = this.#nextUsed |", "const used = 0 & this.#nextUsed |"]],
+  },
+  {
     name: "a fresh ring with base 0 is not recognised",
     breaks: "hostile",
-    edits: [["base === 0 && (this.#halves[7]! & USED) === 0 ? FRESH : base", "base"]],
+    edits: [["base === 0 && !this.#wasUsed() ? FRESH : base", "base"]],
   },
 ];
 
