@@ -53,12 +53,13 @@ export const negotiationHandlers = {
   },
 
   /**
-   * A driver begins anew: rings and memory of an earlier one are gone. QEMU hands the connection of
+   * A driver begins anew: rings, memory and dirty log of an earlier one are gone. QEMU hands the connection of
    * an unplugged device to the one that is plugged in next.
    */
   SET_OWNER(session, message) {
     session.stopRings(() => {
       session.memory[Symbol.dispose]();
+      session.dirtyLog.release();
       session.answer(message);
     });
     return WAIT;
