@@ -36,6 +36,10 @@ export const negotiationHandlers = {
     const wanted = readU64(message);
     const { backend } = session;
     refuseUnoffered(wanted, backend.offered, [backend.featureNames, RingFeature, VhostFeature]);
+    const changed = wanted ^ session.features;
+    if (has(changed, RingFeature.RING_PACKED) && session.vrings.some(({ running }) => running)) {
+      throw new ProtocolError("Cannot change the kind of rings while vrings are running");
+    }
     const accept = () => {
       session.features = wanted;
       // Without protocol features there is no SET_VRING_ENABLE: rings work as soon as they start.
