@@ -1,4 +1,5 @@
 /** Requests on one vring of a device, each checked when it is completed. */
+import { DeviceStatus, ProtocolFeature } from "../../core/protocol.ts";
 import type { Connection } from "../connection.ts";
 import { BackEndError } from "../errors.ts";
 import type { Frontend } from "../frontend.ts";
@@ -103,8 +104,16 @@ export class Lane {
   start(): void {
     const bases = this.vrings.map(({ ring }) => ring.availableIndex);
     this.frontend.startVrings(this.vrings, bases);
+    this.driverReady();
     this.#kickOff(this.vrings);
     this.prepare();
+  }
+
+  /** Tells the device by its status that the driver is there; some wait for that. */
+  driverReady(): void {
+    if (!this.frontend.hasProtocol(ProtocolFeature.STATUS)) return;
+    const { ACKNOWLEDGE, DRIVER, DRIVER_OK } = DeviceStatus;
+    this.frontend.addStatus(ACKNOWLEDGE | DRIVER | DRIVER_OK);
   }
 
   /**
