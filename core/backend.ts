@@ -1,9 +1,12 @@
 /** An open device and the front-ends it serves, one after another. */
 import type { Static, TObject } from "typebox";
 import { accept, EPOLLIN, type Fd } from "../ffi/mod.ts";
+import { offeredParts } from "./declared-protocol.ts";
 import type { AnyDevice, Device, Host, Opened, QueueSpec } from "./device.ts";
+import { type DraftName, type ServedProtocol, serveProtocol } from "./drafts.ts";
 import { ProtocolError } from "./errors.ts";
 import { mask, RingFeature, VhostFeature } from "./features.ts";
+import { FrontEnd } from "./front-end.ts";
 import type { Layout } from "./layout.ts";
 import type { Log } from "./log.ts";
 import type { Loop, Watch } from "./loop.ts";
@@ -14,27 +17,41 @@ import { Session } from "./session.ts";
 export interface BackendContext {
   readonly loop: Loop;
   readonly log: Log;
+  /** Drafts to serve in place of what has their numbers now; none by default. */
+  readonly drafts?: readonly DraftName[] | undefined;
 }
 
 /** How long a listener rests after it failed, in milliseconds. */
 const ACCEPT_RETRY = 200;
 
 /** Ring features that every device gets from the framework. */
-const ringFeatures = mask(
+export const ringFeatures: bigint = mask(
   RingFeature.INDIRECT_DESC,
   RingFeature.EVENT_IDX,
   RingFeature.VERSION_1,
+  VhostFeature.LOG_ALL,
+  RingFeature.RING_PACKED,
+  // Rings are stopped and set up again by the usual messages: nothing else is needed for it.
+  RingFeature.RING_RESET,
+  RingFeature.NOTIFY_ON_EMPTY,
   VhostFeature.PROTOCOL_FEATURES,
 );
 
-const protocolFeatures = mask(
+/** Protocol features that every device gets from the framework. */
+export const protocolFeatures: bigint = mask(
   ProtocolFeature.MQ,
+  ProtocolFeature.LOG_SHMFD,
   ProtocolFeature.REPLY_ACK,
   ProtocolFeature.BACKEND_REQ,
   ProtocolFeature.CONFIG,
+  ProtocolFeature.BACKEND_SEND_FD,
+  ProtocolFeature.INFLIGHT_SHMFD,
   ProtocolFeature.RESET_DEVICE,
+  ProtocolFeature.INBAND_NOTIFICATIONS,
   ProtocolFeature.CONFIGURE_MEM_SLOTS,
   ProtocolFeature.STATUS,
+  ProtocolFeature.GET_VRING_BASE_INFLIGHT,
+  ProtocolFeature.GET_VRING_BASE_SKIP_DRAIN,
 );
 
 /**
@@ -53,8 +70,10 @@ export async function openBackend(
   if (definition.async) loop.useEvents();
   let backend: Backend | null = null;
   const early: object[] = [];
+  const frontEnd = new FrontEnd(definition.sharedMemory ?? []);
   const host: Host = {
     log,
+    frontEnd,
     updateConfig: (changes) => {
       if (backend === null) early.push(changes);
       else backend.updateConfig(changes);
@@ -63,7 +82,7 @@ export async function openBackend(
     every: (milliseconds, task) => loop.every(milliseconds, guarded(task, log)),
   };
   const opened: Opened<TObject, string> = await definition.open(options, host);
-  backend = new Backend(definition, options, opened, context);
+  backend = new Backend(definition, options, opened, { ...context, frontEnd });
   for (const changes of early) backend.updateConfig(changes);
   return backend;
 }
@@ -91,7 +110,10 @@ export class Backend {
   readonly queues: readonly QueueSpec[];
   /** Virtio feature bits offered to drivers. */
   readonly offered: bigint;
-  readonly offeredProtocol: bigint = protocolFeatures;
+  readonly offeredProtocol: bigint;
+  /** The messages that are served. */
+  readonly protocol: ServedProtocol;
+  readonly frontEnd: FrontEnd;
   readonly #layout: Layout;
   #config: Uint8Array;
   /** The driver is the cause of what happens now. */
@@ -108,7 +130,7 @@ export class Backend {
     definition: AnyDevice,
     options: unknown,
     opened: Opened<TObject, string>,
-    { loop, log }: BackendContext,
+    { loop, log, drafts = [], frontEnd }: BackendContext & { readonly frontEnd: FrontEnd },
   ) {
     const { queues, features } = definition;
     const offer = opened.offer ?? Object.keys(features);
@@ -116,8 +138,13 @@ export class Backend {
     this.device = opened.device;
     this.loop = loop;
     this.log = log;
+    this.frontEnd = frontEnd;
+    this.protocol = serveProtocol(drafts);
+    this.offeredProtocol =
+      protocolFeatures | offeredParts(definition, opened.device) | this.protocol.bits;
     this.queues = typeof queues === "function" ? queues(options) : queues;
-    this.offered = ringFeatures | mask(...offer.map((name) => features[name] as number));
+    const order = definition.inOrder ? mask(RingFeature.IN_ORDER) : 0n;
+    this.offered = ringFeatures | order | mask(...offer.map((name) => features[name] as number));
     this.#layout = definition.config;
     this.#values = opened.config;
     this.#config = this.#layout.encode(opened.config);
@@ -158,10 +185,12 @@ export class Backend {
     this.log.info("A front-end connected");
     this.#session = new Session(this, connection, () => {
       this.#session = null;
+      this.frontEnd.session = null;
       this.tellDevice((device) => device.disconnected?.());
       onEnd();
       this.#whenReleased?.();
     });
+    this.frontEnd.session = this.#session;
   }
 
   /** Tells the device that the operator wants it to look at its files again. */

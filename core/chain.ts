@@ -7,12 +7,18 @@
  * concern to a device (virtio 1.3, 2.7.4), so access is by offset in a stream.
  */
 import type { Iovecs } from "../ffi/mod.ts";
+import { Access, type AddressSpace, type MemoryWindow } from "./address-space.ts";
 import { GuestError } from "./errors.ts";
 import { hex } from "./hex.ts";
-import { type GuestMemory, type MemoryWindow, OFFSET_MASK, PLACE_SHIFT } from "./memory.ts";
+
+const { READ, WRITE } = Access;
 
 /** Spans a chain can hold at first; longer chains grow it once. */
 const INITIAL_SPANS = 64;
+/** A span has four numbers, of which three are used. */
+const SPAN_SHIFT = 2;
+const OFFSET = 1;
+const LENGTH = 2;
 /** What the largest ring's longest chain has when each of its buffers crosses a border. */
 const MAX_SPANS = 65536;
 
@@ -36,14 +42,20 @@ export class Chain {
   writableBytes = 0;
 
   protected readonly owner: ChainOwner;
-  protected windows: MemoryWindow[] = [];
-  protected offsets: Int32Array = new Int32Array(INITIAL_SPANS);
-  protected lengths: Int32Array = new Int32Array(INITIAL_SPANS);
+  /** What the addresses of the buffers mean. */
+  readonly space: AddressSpace;
+  /**
+   * For each span its window's slot, its offset in the window's views and its length, in four words.
+   * For virtqueues.
+   */
+  spans: Int32Array = new Int32Array(INITIAL_SPANS << SPAN_SHIFT);
   /** Offset within the span that `#locate` found. */
   #within = 0;
 
-  constructor(owner: ChainOwner) {
+  /** `space`: what the addresses of the owner's descriptors mean. */
+  constructor(owner: ChainOwner, space: AddressSpace) {
     this.owner = owner;
+    this.space = space;
   }
 
   /** Keeps the request beyond its handler, which then answers `PENDING`. */
@@ -51,30 +63,31 @@ export class Chain {
     return this.owner.hold();
   }
 
-  /** Empties the chain for the request `head`. For virtqueues. */
-  begin(head: number): void {
-    this.head = head;
-    this.count = 0;
-    this.readableCount = 0;
-    this.readableBytes = 0;
-    this.writableBytes = 0;
+  /** Sets what is known of the buffers in `spans`. For virtqueues. */
+  setCounts(count: number, readableCount: number, readable: number, writable: number): void {
+    this.count = count;
+    this.readableCount = readableCount;
+    this.readableBytes = readable;
+    this.writableBytes = writable;
   }
 
   /**
-   * Appends a buffer of guest memory, its address as two 32-bit halves. For virtqueues. Throws
-   * `GuestError` when part of it is not in the memory table or when a device-readable buffer follows a
-   * device-writable one. `length` above 2 GiB may be negative.
+   * Appends a buffer, its address as two 32-bit halves. For virtqueues. Throws `GuestError` when part of
+   * it is not in memory or when a device-readable buffer follows a device-writable one. `length` above
+   * 2 GiB may be negative.
    */
-  append(memory: GuestMemory, high: number, low: number, length: number, writable: boolean): void {
-    const count = this.count;
+  append(high: number, low: number, length: number, writable: boolean): void {
+    const { count, space } = this;
     if (!writable && count !== this.readableCount) throw readableAfterWritable(high, low);
-    const place = memory.locate(high, low, length);
-    if (place < 0 || count === this.lengths.length) {
-      return this.#appendParts(memory, high * 4294967296 + (low >>> 0), length >>> 0, writable);
+    const slot = space.locate(high, low, length, writable ? WRITE : READ);
+    const at = count << SPAN_SHIFT;
+    const spans = this.spans;
+    if (slot < 0 || at >= spans.length) {
+      return this.#appendParts(high, low, length >>> 0, writable);
     }
-    this.windows[count] = memory.placeWindows[place >> PLACE_SHIFT]!;
-    this.offsets[count] = (low & OFFSET_MASK) + memory.places[place + 3]!;
-    this.lengths[count] = length;
+    spans[at] = slot;
+    spans[at + OFFSET] = space.offset;
+    spans[at + LENGTH] = length;
     this.count = count + 1;
     if (writable) this.writableBytes += length;
     else {
@@ -84,19 +97,22 @@ export class Chain {
   }
 
   /** Appends a buffer that is empty, or cut by the end of a window, or in need of more room. */
-  #appendParts(memory: GuestMemory, guestAddress: number, length: number, writable: boolean): void {
+  #appendParts(high: number, low: number, length: number, writable: boolean): void {
+    const start = high * 4294967296 + (low >>> 0);
+    const access = writable ? WRITE : READ;
     if (writable) this.writableBytes += length;
     else this.readableBytes += length;
-    let address = guestAddress;
+    let address = start;
     let left = length;
     while (left > 0) {
-      const window = memory.find(address);
-      if (window === null) throw unmapped(guestAddress, length, address);
+      const window = this.space.find(address, access);
+      if (window === null) throw this.space.fault("a buffer", start, length, address, access);
       const size = Math.min(window.end - address, left);
-      if (this.count === this.lengths.length) this.#grow();
-      this.windows[this.count] = window;
-      this.offsets[this.count] = address - window.origin;
-      this.lengths[this.count] = size;
+      const at = this.count << SPAN_SHIFT;
+      if (at === this.spans.length) this.#grow();
+      this.spans[at] = window.slot;
+      this.spans[at + OFFSET] = address - window.origin;
+      this.spans[at + LENGTH] = size;
       this.count++;
       address += size;
       left -= size;
@@ -106,45 +122,50 @@ export class Chain {
 
   /** Reads a byte of the device-readable stream. Throws RangeError past its end, like the others. */
   readU8(at: number): number {
-    if (this.readableCount > 0 && at >= 0 && at < this.lengths[0]!) {
-      return this.windows[0]!.data.getUint8((this.offsets[0]! + at) | 0);
+    if (this.readableCount > 0 && at >= 0 && at < this.spans[LENGTH]!) {
+      return this.#window(0).data.getUint8((this.spans[OFFSET]! + at) | 0);
     }
     const i = this.#locate(at, 0, this.readableCount);
-    return this.windows[i]!.data.getUint8((this.offsets[i]! + this.#within) | 0);
+    return this.#window(i).data.getUint8((this.#offset(i) + this.#within) | 0);
   }
 
   /** Reads a little-endian 16-bit number of the device-readable stream. */
   readU16(at: number): number {
-    if (this.readableCount > 0 && at >= 0 && at + 2 <= this.lengths[0]!) {
-      return this.windows[0]!.data.getUint16((this.offsets[0]! + at) | 0, true);
+    if (this.readableCount > 0 && at >= 0 && at + 2 <= this.spans[LENGTH]!) {
+      return this.#window(0).data.getUint16((this.spans[OFFSET]! + at) | 0, true);
     }
     return this.readU8(at) | (this.readU8(at + 1) << 8);
   }
 
   /** Reads a little-endian 32-bit number of the device-readable stream. */
   readU32(at: number): number {
-    if (this.readableCount > 0 && at >= 0 && at + 4 <= this.lengths[0]!) {
-      return this.windows[0]!.data.getUint32((this.offsets[0]! + at) | 0, true);
+    if (this.readableCount > 0 && at >= 0 && at + 4 <= this.spans[LENGTH]!) {
+      return this.#window(0).data.getUint32((this.spans[OFFSET]! + at) | 0, true);
     }
     return (this.readU16(at) | (this.readU16(at + 2) << 16)) >>> 0;
   }
 
   /** Reads a little-endian 64-bit number, exact up to 2^53 and rounded above. */
   readU64(at: number): number {
+    if (this.readableCount > 0 && at >= 0 && at + 8 <= this.spans[LENGTH]!) {
+      const { data } = this.#window(0);
+      const offset = (this.spans[OFFSET]! + at) | 0;
+      return data.getUint32((offset + 4) | 0, true) * 4294967296 + data.getUint32(offset, true);
+    }
     return this.readU32(at + 4) * 4294967296 + this.readU32(at);
   }
 
   /** Writes a byte of the device-writable stream. */
   writeU8(at: number, value: number): void {
     const i = this.#locate(at, this.readableCount, this.count);
-    this.windows[i]!.data.setUint8((this.offsets[i]! + this.#within) | 0, value);
+    this.#window(i).data.setUint8((this.#offset(i) + this.#within) | 0, value);
   }
 
   /** Writes the last byte of the device-writable stream, where block requests have their status. */
   writeLastU8(value: number): void {
     const i = this.count - 1;
     if (i < this.readableCount) throw pastEnd(0, 0);
-    this.windows[i]!.data.setUint8((this.offsets[i]! + this.lengths[i]! - 1) | 0, value);
+    this.#window(i).u8[(this.#offset(i) + this.#length(i) - 1) | 0] = value;
   }
 
   /** Copies out of the device-readable stream, as much as there is. Returns the bytes copied. */
@@ -188,15 +209,15 @@ export class Chain {
 
   #view(i: number, first: number, count: number): Uint8Array<ArrayBuffer> {
     if (!(i >= 0 && i < count)) throw new RangeError(`Cannot view span ${i} of ${count}`);
-    const offset = this.offsets[first + i]!;
-    return this.windows[first + i]!.u8.subarray(offset, offset + this.lengths[first + i]!);
+    const offset = this.#offset(first + i);
+    return this.#window(first + i).u8.subarray(offset, offset + this.#length(first + i));
   }
 
   #locate(at: number, first: number, last: number): number {
     let rest = at;
     if (at < 0) throw pastEnd(at, 0);
     for (let i = first; i < last; i++) {
-      const length = this.lengths[i]!;
+      const length = this.#length(i);
       if (rest < length) {
         this.#within = rest;
         return i;
@@ -211,14 +232,14 @@ export class Chain {
     let skip = at;
     let done = 0;
     for (let i = first; i < last && done < bytes.length; i++) {
-      const length = this.lengths[i]!;
+      const length = this.#length(i);
       if (skip >= length) {
         skip -= length;
         continue;
       }
       const size = Math.min(length - skip, bytes.length - done);
-      const start = this.offsets[i]! + skip;
-      const memory = this.windows[i]!.u8;
+      const start = this.#offset(i) + skip;
+      const memory = this.#window(i).u8;
       if (inward) memory.set(bytes.subarray(done, done + size), start);
       else bytes.set(memory.subarray(start, start + size), done);
       done += size;
@@ -232,44 +253,54 @@ export class Chain {
     let skip = at;
     let left = length;
     for (let i = first; i < last && left > 0; i++) {
-      const span = this.lengths[i]!;
+      const span = this.#length(i);
       if (skip >= span) {
         skip -= span;
         continue;
       }
       const rest = span - skip;
       const size = Math.min(rest, left);
-      if (!iovecs.push(this.windows[i]!.host + ((this.offsets[i]! + skip) | 0), size)) return false;
+      if (!iovecs.push(this.#window(i).host + ((this.#offset(i) + skip) | 0), size)) return false;
       left -= size;
       skip = 0;
     }
     return left === 0;
   }
 
+  #window(i: number): MemoryWindow {
+    return this.space.slots[this.spans[i << SPAN_SHIFT]!]!;
+  }
+
+  #offset(i: number): number {
+    return this.spans[(i << SPAN_SHIFT) + OFFSET]!;
+  }
+
+  #length(i: number): number {
+    return this.spans[(i << SPAN_SHIFT) + LENGTH]!;
+  }
+
   #grow(): void {
-    const capacity = this.lengths.length * 2;
-    if (capacity > MAX_SPANS) throw tooManySpans(this.head);
-    const offsets = new Int32Array(capacity);
-    const lengths = new Int32Array(capacity);
-    offsets.set(this.offsets);
-    lengths.set(this.lengths);
-    this.offsets = offsets;
-    this.lengths = lengths;
+    const capacity = this.spans.length * 2;
+    if (capacity > MAX_SPANS << SPAN_SHIFT) throw tooManySpans(this.head);
+    const spans = new Int32Array(capacity);
+    spans.set(this.spans);
+    this.spans = spans;
+  }
+
+  /** Guest-physical addresses and lengths of the device-writable buffers, in turns. */
+  writableRanges(): number[] {
+    const ranges: number[] = [];
+    for (let i = this.readableCount; i < this.count; i++) {
+      ranges.push(this.#window(i).physical + this.#offset(i), this.#length(i));
+    }
+    return ranges;
   }
 
   /** Makes this chain equal to `other`. */
   protected copyFrom(other: Chain): void {
-    this.begin(other.head);
-    while (this.lengths.length < other.count) this.#grow();
-    for (let i = 0; i < other.count; i++) {
-      this.windows[i] = other.windows[i]!;
-      this.offsets[i] = other.offsets[i]!;
-      this.lengths[i] = other.lengths[i]!;
-    }
-    this.count = other.count;
-    this.readableCount = other.readableCount;
-    this.readableBytes = other.readableBytes;
-    this.writableBytes = other.writableBytes;
+    this.head = other.head;
+    this.spans = other.spans.slice(0, other.count << SPAN_SHIFT);
+    this.setCounts(other.count, other.readableCount, other.readableBytes, other.writableBytes);
   }
 }
 
@@ -281,7 +312,7 @@ export class HeldChain extends Chain {
   #live = true;
 
   constructor(owner: ChainOwner, chain: Chain) {
-    super(owner);
+    super(owner, chain.space);
     this.copyFrom(chain);
   }
 
@@ -304,18 +335,12 @@ export class HeldChain extends Chain {
   /** Takes the buffers away. For virtqueues. */
   release(): void {
     this.#live = false;
-    this.begin(this.head);
+    this.setCounts(0, 0, 0, 0);
   }
 }
 
-function unmapped(start: number, length: number, at: number): GuestError {
-  return new GuestError(
-    `a buffer of ${length} bytes at ${hex(start)} is not in guest memory from ${hex(at)} on`,
-    "virtio 1.3 2.7.5",
-  );
-}
-
-function readableAfterWritable(high: number, low: number): GuestError {
+/** virtio 1.3, 2.7.4.2. */
+export function readableAfterWritable(high: number, low: number): GuestError {
   return new GuestError(
     `the device-readable buffer at ${hex(high * 4294967296 + (low >>> 0))} follows a device-writable one`,
     "virtio 1.3 2.7.4.2",

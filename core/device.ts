@@ -1,6 +1,9 @@
 /** What a device declares, what it implements, and what the framework lends it. */
 import type { Static, TObject } from "typebox";
+import type { Fd } from "../ffi/mod.ts";
 import type { Chain, HeldChain } from "./chain.ts";
+import type { CryptoSessionRequest } from "./crypto-session.ts";
+import type { DeclaredProtocol } from "./declared-protocol.ts";
 import type { Layout } from "./layout.ts";
 import type { Log } from "./log.ts";
 
@@ -62,14 +65,74 @@ export interface Device {
   reset?(): void;
   /** The front-end is gone. The next one may serve another guest. */
   disconnected?(): void;
+  /** RARP: broadcast an announcement of the guest's interface. `mac` has 6 bytes. */
+  rarp?(mac: Uint8Array): void | Promise<void>;
+  /** NET_MTU: the guest sends packets of up to `bytes` bytes. Throw `ProtocolError` to refuse it. */
+  mtu?(bytes: number): void | Promise<void>;
+  /** CRYPTO_SESSION: opens a session and returns its id, from 0 on. Throw to refuse it. */
+  createCryptoSession?(request: CryptoSessionRequest): number | bigint | Promise<number | bigint>;
+  /** CRYPTO_SESSION: throw `ProtocolError` when there is no such session. */
+  closeCryptoSession?(id: bigint): void | Promise<void>;
+  /** DEVICE_STATE: all that the device on the other side of a migration has to know. */
+  save?(): Uint8Array | Promise<Uint8Array>;
+  /** DEVICE_STATE: takes over what `save` of another process gave. Throw when it makes no sense. */
+  load?(state: Uint8Array): void | Promise<void>;
   /** The operator sent SIGHUP: look again at files and settings. */
   reload?(): void;
   [Symbol.dispose]?(): void;
 }
 
+/** Bytes of a shared memory region, or of a file. */
+export interface SharedRange {
+  /** In the region, in bytes; a multiple of the page size. */
+  readonly offset: number;
+  /** In bytes; a multiple of the page size. */
+  readonly length: number;
+}
+
+/** What a device may ask of the front-end (vhost-user: Back-end message types). */
+export interface FrontEndServices {
+  /**
+   * SHARED_OBJECT: offers a buffer (a dma-buf) to other devices of the guest under a UUID, to this
+   * front-end and those that follow. Keep `fd` open until you dispose of the result.
+   */
+  shareObject(uuid: string, fd: number): Disposable;
+  /** SHARED_OBJECT: the buffer that another device offers, yours to close. Null without one. */
+  lookupObject(uuid: string): Promise<Fd | null>;
+  /**
+   * SHMEM: maps `length` bytes of `fd` from `fdOffset` on into one of the device's `sharedMemory`
+   * regions. Rejects when the front-end refuses. A reset of the device undoes it.
+   */
+  mapShared(region: number, mapping: SharedMapping): Promise<void>;
+  /** SHMEM: removes a whole mapping. */
+  unmapShared(region: number, range: SharedRange): Promise<void>;
+  /**
+   * HOST_NOTIFIER: lets the guest write its notifications of a queue into a page of `fd` itself, at
+   * `offset`; null ends that.
+   */
+  setHostNotifier(queue: number, area: HostNotifierArea | null): Promise<void>;
+}
+
+export interface SharedMapping extends SharedRange {
+  readonly fd: Fd;
+  /** In bytes; 0 when absent. */
+  readonly fdOffset?: number;
+  readonly writable?: boolean;
+}
+
+export interface HostNotifierArea {
+  readonly fd: Fd;
+  /** In bytes; a multiple of the page size. */
+  readonly offset: number;
+  /** In bytes; QEMU wants one page. */
+  readonly size: number;
+}
+
 /** What the framework lends to a device. */
 export interface Host<C extends TObject = TObject> {
   readonly log: Log;
+  /** Requests to the front-end; they reject while none is connected that can serve them. */
+  readonly frontEnd: FrontEndServices;
   /** Changes fields of the config space and announces it to the front-end. */
   updateConfig(changes: Partial<Static<C>>): void;
   /** Calls `onReadable` while `fd` has something to read. Never close `fd` before disposing this. */
@@ -113,8 +176,22 @@ export interface DeviceDefinition<
   readonly features: Readonly<Record<F, number>>;
   readonly config: Layout<C>;
   readonly queues: readonly QueueSpec[] | ((options: Static<O>) => readonly QueueSpec[]);
+  /** Fewest queues that a driver sets up; all of them by default. */
+  readonly minQueues?: number;
+  /**
+   * Optional parts of the protocol that the device takes part in, as `DEVICE_STATE`. One is offered
+   * when the opened device has its hooks: `save` and `load`.
+   */
+  readonly protocol?: readonly DeclaredProtocol[];
+  /** Sizes in bytes of the device's shared memory regions by their ids; 0 for an id without one. */
+  readonly sharedMemory?: readonly number[];
   /** True when handlers complete chains from promises, timers or other JavaScript events. */
   readonly async?: boolean;
+  /**
+   * Offer IN_ORDER: drivers then see completions in the order of their chains, whichever order the
+   * handler completes them in. For devices that complete nearly in order anyway.
+   */
+  readonly inOrder?: boolean;
   /** Opens what the device serves. Throw `Error` with one clear sentence when that fails. */
   open(options: Static<O>, host: Host<C>): Opened<C, NoInfer<F>> | Promise<Opened<C, NoInfer<F>>>;
 }

@@ -2,16 +2,27 @@
 export { Type } from "typebox";
 export { Chain, HeldChain } from "./chain.ts";
 export {
+  type AsymmetricSession,
+  CryptoOperation,
+  type CryptoSessionRequest,
+  type SymmetricSession,
+} from "./crypto-session.ts";
+export type { DeclaredProtocol } from "./declared-protocol.ts";
+export {
   type AnyDevice,
   type Device,
   type DeviceDefinition,
   defineDevice,
+  type FrontEndServices,
   type Host,
+  type HostNotifierArea,
   later,
   type Opened,
   type Outcome,
   PENDING,
   type QueueSpec,
+  type SharedMapping,
+  type SharedRange,
   STOP,
   type Virtqueue,
 } from "./device.ts";

@@ -16,11 +16,16 @@ view.setInt16(POLLFD.events, POLLOUT, true);
  */
 export class Notifier {
   readonly #role: string;
+  readonly #inBand: () => void;
   #fd: Fd | null = null;
 
-  /** `role` names the descriptor in errors, as `call`. */
-  constructor(role: string) {
+  /**
+   * `role` names the descriptor in errors, as `call`. `inBand` notifies without one, where that was
+   * agreed on.
+   */
+  constructor(role: string, inBand: () => void = () => {}) {
     this.#role = role;
+    this.#inBand = inBand;
   }
 
   /** Takes `fd`. The old descriptor stays in use when the new one is refused. */
@@ -38,7 +43,7 @@ export class Notifier {
   }
 
   send(): void {
-    if (this.#fd === null) return;
+    if (this.#fd === null) return this.#inBand();
     view.setInt32(POLLFD.fd, this.#fd.number, true);
     libc.poll(request, 1, 0);
     if ((view.getInt16(POLLFD.revents, true) & POLLOUT) !== 0) signal(this.#fd.number);

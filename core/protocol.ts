@@ -40,7 +40,13 @@ export type ReplyRule =
   /** A u64, 0 for success, when REPLY_ACK is negotiated and the message asks for it. */
   | "ack"
   /** Always this payload. */
-  | { readonly payload: PayloadName; readonly fds?: number };
+  | {
+      readonly payload: PayloadName;
+      /** Most descriptors the reply carries. */
+      readonly fds?: number;
+      /** The u64 that refuses the request. Without one, refusing it ends the connection. */
+      readonly refusal?: bigint;
+    };
 
 export interface MessageRow {
   readonly code: number;
@@ -55,7 +61,8 @@ export interface MessageRow {
 
 const P = ProtocolFeature;
 
-function row(
+/** A message that is acknowledged on demand and carries nothing, unless `extra` says otherwise. */
+export function row(
   code: number,
   name: string,
   payload: PayloadName = "none",
@@ -66,6 +73,12 @@ function row(
 
 const own = (payload: PayloadName, fds = 0): ReplyRule => ({ payload, fds });
 
+/** Always a u64: 0 or what else succeeds, and `refusal`. */
+const status = (refusal: bigint, fds = 0): ReplyRule => ({ payload: "u64", fds, refusal });
+
+/** Fields of the reply to SET_DEVICE_STATE_FD: an error number, and "no descriptor comes". */
+export const StateReply = { ERROR: 0xff, NO_FD: 0x100 } as const;
+
 /** Messages from the front-end (vhost-user: Front-end message types). */
 export const frontEndMessages = {
   GET_FEATURES: row(1, "GET_FEATURES", "none", { reply: own("u64") }),
@@ -73,7 +86,11 @@ export const frontEndMessages = {
   SET_OWNER: row(3, "SET_OWNER"),
   RESET_OWNER: row(4, "RESET_OWNER"),
   SET_MEM_TABLE: row(5, "SET_MEM_TABLE", "memTable", { fds: [0, 8] }),
-  SET_LOG_BASE: row(6, "SET_LOG_BASE", "log", { fds: [0, 1] }),
+  SET_LOG_BASE: row(6, "SET_LOG_BASE", "log", {
+    fds: [1, 1],
+    reply: status(1n),
+    needs: P.LOG_SHMFD,
+  }),
   SET_LOG_FD: row(7, "SET_LOG_FD", "optionalU64", { fds: [1, 1] }),
   SET_VRING_NUM: row(8, "SET_VRING_NUM", "vringState"),
   SET_VRING_ADDR: row(9, "SET_VRING_ADDR", "vringAddr"),
@@ -92,7 +109,7 @@ export const frontEndMessages = {
     fds: [1, 1],
     needs: P.BACKEND_REQ,
   }),
-  IOTLB_MSG: row(22, "IOTLB_MSG", "iotlb", { reply: own("u64") }),
+  IOTLB_MSG: row(22, "IOTLB_MSG", "iotlb", { reply: status(1n) }),
   SET_VRING_ENDIAN: row(23, "SET_VRING_ENDIAN", "vringState", { needs: P.CROSS_ENDIAN }),
   GET_CONFIG: row(24, "GET_CONFIG", "config", { reply: own("config"), needs: P.CONFIG }),
   SET_CONFIG: row(25, "SET_CONFIG", "config", { needs: P.CONFIG }),
@@ -106,7 +123,7 @@ export const frontEndMessages = {
     needs: P.PAGEFAULT,
   }),
   POSTCOPY_LISTEN: row(29, "POSTCOPY_LISTEN", "none", { needs: P.PAGEFAULT }),
-  POSTCOPY_END: row(30, "POSTCOPY_END", "none", { reply: own("u64"), needs: P.PAGEFAULT }),
+  POSTCOPY_END: row(30, "POSTCOPY_END", "none", { reply: status(1n), needs: P.PAGEFAULT }),
   GET_INFLIGHT_FD: row(31, "GET_INFLIGHT_FD", "inflight", {
     reply: own("inflight", 1),
     needs: P.INFLIGHT_SHMFD,
@@ -133,11 +150,11 @@ export const frontEndMessages = {
   }),
   SET_DEVICE_STATE_FD: row(42, "SET_DEVICE_STATE_FD", "deviceState", {
     fds: [1, 1],
-    reply: own("u64", 1),
+    reply: status(BigInt(StateReply.NO_FD) | 1n, 1),
     needs: P.DEVICE_STATE,
   }),
   CHECK_DEVICE_STATE: row(43, "CHECK_DEVICE_STATE", "none", {
-    reply: own("u64"),
+    reply: status(1n),
     needs: P.DEVICE_STATE,
   }),
   GET_SHMEM_CONFIG: row(44, "GET_SHMEM_CONFIG", "none", {
@@ -185,6 +202,8 @@ export const MAX_PAYLOAD = Math.max(...Object.values(payloadSizes).map((size) =>
 /** Fields of the u64 of SET_VRING_KICK, CALL and ERR: vring index, and "no descriptor comes". */
 export const VRING_INDEX_MASK = 0xff;
 export const VRING_NO_FD = 0x100;
+/** Flag of SET_VRING_ADDR: writes to the used ring are marked in the dirty log. */
+export const VRING_LOG = 1;
 
 /** Flags of SET_CONFIG. */
 export const ConfigFlag = { WRITABLE: 0, MIGRATION: 1 } as const;

@@ -42,6 +42,7 @@ export class Window {
   readonly length: number;
   #u8: Uint8Array<ArrayBuffer> | null = null;
   #data: DataView<ArrayBuffer> | null = null;
+  #i32: Int32Array<ArrayBuffer> | null = null;
 
   constructor(address: number, length: number) {
     this.address = address;
@@ -56,6 +57,12 @@ export class Window {
   get data(): DataView<ArrayBuffer> {
     this.#data ??= new DataView(this.u8.buffer);
     return this.#data;
+  }
+
+  /** Whole 32-bit words, in the byte order of the machine. */
+  get i32(): Int32Array<ArrayBuffer> {
+    this.#i32 ??= new Int32Array(this.u8.buffer, 0, this.length >> 2);
+    return this.#i32;
   }
 }
 

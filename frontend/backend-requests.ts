@@ -16,9 +16,15 @@ export interface BackEndRequest {
   readonly fds: readonly Fd[];
 }
 
+/** What a request is answered with; a descriptor that goes along stays whose it is. */
+export interface BackEndAnswer {
+  readonly value: bigint;
+  readonly fd?: Fd;
+}
+
 export interface BackEndRequestsOptions {
   /** The value to acknowledge a request with; 0 by default. Null leaves it unanswered. */
-  readonly answer?: (request: BackEndRequest) => bigint | null;
+  readonly answer?: (request: BackEndRequest) => bigint | BackEndAnswer | null;
 }
 
 const rowByCode: ReadonlyMap<number, MessageRow> = new Map(
@@ -29,7 +35,7 @@ export class BackEndRequests implements SideChannel, Disposable {
   readonly fd: Fd;
   /** The back-end's end, to be passed; closed by `passed`. */
   readonly remote: Fd;
-  readonly #answer: (request: BackEndRequest) => bigint | null;
+  readonly #answer: NonNullable<BackEndRequestsOptions["answer"]>;
   readonly #queue: BackEndRequest[] = [];
   readonly #in = new MessageBuffer(4096);
   readonly #out = new MessageBuffer(Header.size + U64.size);
@@ -121,12 +127,14 @@ export class BackEndRequests implements SideChannel, Disposable {
     this.#have = 0;
     this.#fds = [];
     this.#queue.push(request);
-    const value = this.#answer(request);
-    if ((flags & Flag.NEED_REPLY) === 0 || value === null) return;
+    const answer = this.#answer(request);
+    const wanted = row.reply !== "ack" || (flags & Flag.NEED_REPLY) !== 0;
+    if (!wanted || answer === null) return;
+    const { value, fd }: BackEndAnswer = typeof answer === "bigint" ? { value: answer } : answer;
     const reply = { request: code, flags: Flag.VERSION | Flag.REPLY, size: U64.size };
     Header.encode(reply, this.#out.data);
     U64.encode({ value }, this.#out.data, Header.size);
-    this.#out.send(this.fd, 0, Header.size + U64.size);
+    this.#out.send(this.fd, 0, Header.size + U64.size, fd === undefined ? [] : [fd.number]);
   }
 }
 

@@ -3,6 +3,7 @@
  * Everything is synchronous and has a time limit; the back-end runs in another process.
  */
 export {
+  type BackEndAnswer,
   type BackEndRequest,
   BackEndRequests,
   type BackEndRequestsOptions,
@@ -27,6 +28,12 @@ export {
 } from "./drivers/blk.ts";
 export { BlkQueue, type BlkQueueOptions, type Framing } from "./drivers/blk-queue.ts";
 export { BlkConfigSpace, BlkFeature, BlkRequest, BlkStatus } from "./drivers/blk-wire.ts";
+export {
+  type CipherRequest,
+  type CipherResult,
+  CryptoDriver,
+  type CryptoOptions,
+} from "./drivers/crypto.ts";
 export { RngDriver, type RngOptions } from "./drivers/rng.ts";
 export { SimpleQueue, type SimpleQueueOptions } from "./drivers/simple.ts";
 export { BackEndError, type Fault } from "./errors.ts";
@@ -49,6 +56,18 @@ export {
   ringFeatures,
 } from "./negotiation.ts";
 export { Notifier } from "./notifier.ts";
+export { AVAIL, EventFlags, PACKED_BASE, PackedRing, USED } from "./packed-ring.ts";
+export {
+  checkState,
+  closeCryptoSession,
+  createCryptoSession,
+  getSharedMemory,
+  getSharedObject,
+  kickInBand,
+  sendRarp,
+  setMtu,
+  startStateTransfer,
+} from "./parts.ts";
 export { fillPattern, isPattern } from "./pattern.ts";
 export type { RingPlace } from "./ring-place.ts";
 export { Vring, type VringOptions } from "./vring.ts";

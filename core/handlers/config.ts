@@ -3,7 +3,7 @@ import type { Message } from "../connection.ts";
 import { ProtocolError } from "../errors.ts";
 import { ConfigHeader, MAX_CONFIG_SIZE } from "../payloads.ts";
 import { ConfigFlag } from "../protocol.ts";
-import { type Handler, WAIT } from "./handler.ts";
+import { type Handler, whenDone } from "./handler.ts";
 
 /** The offset and size of a config message, or null when they do not fit together. */
 function readRange({ payload }: Message): { offset: number; size: number; flags: number } | null {
@@ -37,11 +37,6 @@ export const configHandlers = {
     }
     const data = message.payload.subarray(ConfigHeader.size);
     const written = session.backend.writeConfig(offset, data, flags === ConfigFlag.MIGRATION);
-    if (written === undefined) return undefined;
-    written.then(
-      () => session.answer(message),
-      (error) => session.answer(message, undefined, error),
-    );
-    return WAIT;
+    return whenDone(session, message, written);
   },
 } satisfies Record<string, Handler>;

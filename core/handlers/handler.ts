@@ -6,11 +6,30 @@ import type { Session } from "../session.ts";
 /** The handler answers later, with `session.answer`. No other message is read meanwhile. */
 export const WAIT = Symbol("wait");
 
+/** A reply's payload, with descriptors where it has any; they stay whose they are. */
+export type Outcome =
+  | Uint8Array
+  | { readonly payload: Uint8Array; readonly fds: readonly number[] };
+
 /**
- * Handles one message. Returns the reply's payload, nothing for a plain acknowledgement, or `WAIT`.
+ * Handles one message. Returns the reply, nothing for a plain acknowledgement, or `WAIT`.
  * Throws `ProtocolError` to refuse it.
  */
-export type Handler = (session: Session, message: Message) => Uint8Array | undefined | typeof WAIT;
+export type Handler = (session: Session, message: Message) => Outcome | undefined | typeof WAIT;
+
+/** Acknowledges a message when the device is done with it: at once, or when its promise settles. */
+export function whenDone(
+  session: Session,
+  message: Message,
+  done: void | Promise<void>,
+): undefined | typeof WAIT {
+  if (done === undefined) return undefined;
+  done.then(
+    () => session.answer(message),
+    (error) => session.answer(message, undefined, error),
+  );
+  return WAIT;
+}
 
 /** The u64 of a message. */
 export function readU64(message: Message): bigint {

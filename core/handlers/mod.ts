@@ -3,13 +3,18 @@ import type { Message } from "../connection.ts";
 import { type FrontEndMessage, frontEndMessages } from "../protocol.ts";
 import type { Session } from "../session.ts";
 import { configHandlers } from "./config.ts";
-import { type Handler, WAIT } from "./handler.ts";
+import { cryptoHandlers } from "./crypto.ts";
+import { deviceStateHandlers } from "./device-state.ts";
+import { type Handler, type Outcome, WAIT } from "./handler.ts";
 import { memoryHandlers } from "./memory.ts";
+import { migrationHandlers } from "./migration.ts";
 import { negotiationHandlers } from "./negotiation.ts";
+import { netHandlers } from "./net.ts";
+import { sharingHandlers } from "./sharing.ts";
 import { statusHandlers } from "./status.ts";
 import { vringHandlers } from "./vrings.ts";
 
-export { type Handler, WAIT };
+export { type Handler, type Outcome, WAIT };
 
 const byName: Partial<Record<FrontEndMessage, Handler>> = {
   ...negotiationHandlers,
@@ -17,6 +22,11 @@ const byName: Partial<Record<FrontEndMessage, Handler>> = {
   ...vringHandlers,
   ...configHandlers,
   ...statusHandlers,
+  ...migrationHandlers,
+  ...netHandlers,
+  ...cryptoHandlers,
+  ...deviceStateHandlers,
+  ...sharingHandlers,
 };
 
 /** `handlers[code](session, message)`. */

@@ -36,16 +36,20 @@ export const negotiationHandlers = {
     const wanted = readU64(message);
     const { backend } = session;
     refuseUnoffered(wanted, backend.offered, [backend.featureNames, RingFeature, VhostFeature]);
-    session.features = wanted;
-    // Without protocol features there is no SET_VRING_ENABLE: rings work as soon as they start.
-    if (!has(wanted, VhostFeature.PROTOCOL_FEATURES)) {
-      for (const vring of session.vrings) vring.enable();
-    }
+    const accept = () => {
+      session.features = wanted;
+      // Without protocol features there is no SET_VRING_ENABLE: rings work as soon as they start.
+      if (!has(wanted, VhostFeature.PROTOCOL_FEATURES)) session.enableRings();
+    };
     backend.log.debug("Features accepted", {
       features: describeBits(wanted, backend.featureNames, RingFeature, VhostFeature),
     });
-    backend.tellDevice((device) => device.negotiated?.(wanted));
-    return undefined;
+    // Migration switches LOG_ALL on and off under running rings, which are made for it or not.
+    session.whileQuiet(accept, (error) => {
+      if (error === undefined) backend.tellDevice((device) => device.negotiated?.(wanted));
+      session.answer(message, undefined, error);
+    });
+    return WAIT;
   },
 
   /**
@@ -74,26 +78,39 @@ export const negotiationHandlers = {
     for (const [feature, ...needs] of dependencies) {
       const missing = needs.filter((need) => !has(wanted, need));
       if (has(wanted, feature) && missing.length > 0) {
-        throw new ProtocolError(`Protocol feature ${feature} needs ${missing.join(" and ")}`);
+        const text = `Protocol feature ${feature} needs ${missing.join(" and ")}`;
+        throw new ProtocolError(text, { fatal: true });
+      }
+    }
+    for (const draft of session.backend.protocol.drafts) {
+      const missing = draft.needs(session.backend.definition).filter((need) => !has(wanted, need));
+      if (has(wanted, draft.bit) && missing.length > 0) {
+        const text = `Protocol feature ${draft.feature} needs ${missing.join(" and ")}`;
+        throw new ProtocolError(text, { fatal: true });
       }
     }
     session.protocolFeatures = wanted;
+    session.inBand = has(wanted, ProtocolFeature.INBAND_NOTIFICATIONS);
     session.backend.log.debug("Protocol features accepted", {
       features: describeBits(wanted, ProtocolFeature),
     });
     return undefined;
   },
 
-  GET_QUEUE_NUM: ({ vrings }) => u64(vrings.length),
+  GET_QUEUE_NUM: ({ backend }) => u64(backend.queues.length),
 
   SET_BACKEND_REQ_FD(session, message) {
     const { loop, log } = session.backend;
-    const acknowledged = session.hasProtocol(ProtocolFeature.REPLY_ACK);
+    const options = {
+      acknowledged: session.hasProtocol(ProtocolFeature.REPLY_ACK),
+      descriptors: session.hasProtocol(ProtocolFeature.BACKEND_SEND_FD),
+    };
     message.handOver((fd) => {
-      const channel = new RequestChannel(fd, loop, log, acknowledged);
+      const channel = new RequestChannel(fd, loop, log, options);
       session.requests?.[Symbol.dispose]();
       session.requests = channel;
     });
+    session.backend.frontEnd.announce(session);
     return undefined;
   },
 } satisfies Record<string, Handler>;

@@ -81,6 +81,7 @@ export function blkDevice<O extends TObject>(declared: BlkDevice<O>): AnyDevice 
       Array.from({ length: Math.max(MAX_QUEUES, (options as BlkOptions).numQueues) }, (_, i) => ({
         name: `request ${i}`,
       })),
+    minQueues: 1,
     async: declared.async ?? false,
     async open(options, host) {
       const settings = options as Static<O> & BlkOptions;

@@ -1,7 +1,13 @@
 import assert from "node:assert/strict";
-import { has } from "../../core/features.ts";
-import { Header, payloadSizes } from "../../core/payloads.ts";
-import { Flag, frontEndMessages, MAX_PAYLOAD, ProtocolFeature } from "../../core/protocol.ts";
+import { has, mask } from "../../core/features.ts";
+import { Header, payloadSizes, U64 } from "../../core/payloads.ts";
+import {
+  Flag,
+  frontEndMessages,
+  MAX_PAYLOAD,
+  type MessageRow,
+  ProtocolFeature,
+} from "../../core/protocol.ts";
 import { createEventFd, libc } from "../../ffi/mod.ts";
 import { ANSWER_LIMIT, Client, frame, sleep, u64 } from "./client.ts";
 import { denied, memRegion, memTable, protocolMask, REGION_SIZE, regions } from "./guest.ts";
@@ -9,7 +15,7 @@ import { assortment, repeat } from "./objects.ts";
 import { full, suite } from "./row.ts";
 
 const { row, guest } = suite();
-const rows = Object.values(frontEndMessages);
+const rows: readonly MessageRow[] = Object.values(frontEndMessages);
 const ASK = Flag.VERSION | Flag.NEED_REPLY;
 
 const SHUT_WR = 1;
@@ -104,6 +110,12 @@ row(
 const withoutAck = protocolMask & ~(1n << BigInt(ProtocolFeature.REPLY_ACK));
 const fdCounts = full ? Array.from({ length: 253 }, (_, i) => i + 1) : [1, 2, 3, 8, 9, 64, 253];
 
+/** The u64 that refuses a message which has a reply of its own. */
+const refusalOf = ({ reply }: MessageRow) => (reply === "ack" ? undefined : reply.refusal);
+
+const saysRefused = (reply: ReturnType<Client["receive"]>, refusal: bigint) =>
+  typeof reply !== "string" && U64.decode(reply.payload).value === refusal;
+
 row(
   "F6 unexpected descriptors are closed, on every message",
   { log: [/GET_FEATURES carries 253 descriptors, not 0 to 0/] },
@@ -117,7 +129,11 @@ row(
         using fresh = new Client(program.socket);
         fresh.send("SET_PROTOCOL_FEATURES", u64(withoutAck));
         fresh.send(code, payload, { fds: repeat(objects, count) });
-        if (count > 8) assert.ok(fresh.closed(), `message ${code} with ${count} descriptors`);
+        if (count <= 8) continue;
+        const what = `message ${code} with ${count} descriptors`;
+        if (known !== undefined && refusalOf(known) !== undefined) {
+          assert.ok(saysRefused(fresh.receive(), refusalOf(known)!), what);
+        } else assert.ok(fresh.closed(), what);
       }
     }
     // Refused by an acknowledgement: the connection goes on, so it must not gather them.
@@ -223,14 +239,18 @@ row(
   "F12 messages of features that are not negotiated are refused",
   { log: [/GET_CONFIG needs a protocol feature/, /ADD_MEM_REG needs a protocol feature/] },
   ({ socket }) => {
-    for (const { code, name, needs, payload, fds } of rows) {
+    for (const message of rows) {
+      const { code, name, needs, payload, fds } = message;
       if (needs === undefined) continue;
       const data = new Uint8Array(payloadSizes[payload].min);
       using eventfd = createEventFd();
       const passed = Array.from({ length: fds[0] }, () => eventfd);
       using bare = new Client(socket);
       bare.send(code, data, { fds: passed });
-      assert.ok(bare.closed(), `${name} before any negotiation`);
+      const refusal = refusalOf(message);
+      if (refusal === undefined) assert.ok(bare.closed(), `${name} before any negotiation`);
+      else assert.ok(saysRefused(bare.receive(), refusal), `${name} before any negotiation`);
+      bare[Symbol.dispose]();
       using acking = new Client(socket);
       acking.send("SET_PROTOCOL_FEATURES", u64(1n << BigInt(ProtocolFeature.REPLY_ACK)));
       const outcome = acking.ack(code, data, passed);
@@ -241,7 +261,7 @@ row(
 
 row(
   "F13 protocol features that were not offered, or lack others, are refused",
-  { log: [/features that were not offered: INBAND_NOTIFICATIONS/, /not offered: bit 63/] },
+  { log: [/features that were not offered: XEN_MMAP/, /not offered: bit 63/, /14 needs 3 and 5/] },
   ({ socket }) => {
     using probe = new Client(socket);
     const offered = probe.askU64("GET_PROTOCOL_FEATURES");
@@ -253,8 +273,17 @@ row(
       client.send("SET_PROTOCOL_FEATURES", u64(1n << BigInt(bit)));
       assert.ok(client.closed(), `protocol feature ${bit}`);
     }
+    // In-band notifications need acknowledgements and the back-end's channel, both of them.
+    for (const others of [[], [3], [5]]) {
+      using client = new Client(socket);
+      const bits = [ProtocolFeature.INBAND_NOTIFICATIONS, ...others];
+      client.send("SET_PROTOCOL_FEATURES", u64(mask(...bits)), { flags: ASK });
+      assert.ok(client.closed(), `protocol features ${bits}`);
+    }
     using g = guest();
     assert.ok(denied.includes(g.client.ack("SET_PROTOCOL_FEATURES", u64(2n ** 64n - 1n))));
+    const without = mask(ProtocolFeature.REPLY_ACK, ProtocolFeature.INBAND_NOTIFICATIONS);
+    assert.equal(g.client.ack("SET_PROTOCOL_FEATURES", u64(without)), "closed");
   },
 );
 

@@ -1,5 +1,6 @@
 /** The driver's side of a split virtqueue, for tests: writes what a guest would write, or worse. */
-import { SplitQueue, type SplitQueueOptions } from "../../core/split.ts";
+import type { QueueOptions } from "../../core/queue.ts";
+import { SplitQueue } from "../../core/split.ts";
 import type { TestGuest } from "./guest.ts";
 
 export const NEXT = 1;
@@ -64,10 +65,7 @@ export class DriverRing {
   }
 
   /** A device queue on this ring. */
-  queue(
-    options: Partial<SplitQueueOptions> = {},
-    Queue: typeof SplitQueue = SplitQueue,
-  ): SplitQueue {
+  queue(options: Partial<QueueOptions> = {}, Queue: typeof SplitQueue = SplitQueue): SplitQueue {
     const { descriptor, available, used } = this.at;
     return new Queue({
       index: 0,

@@ -1,6 +1,7 @@
 /** What the properties of tests/properties do not reach: the end of a queue, and very many rounds. */
 import assert from "node:assert/strict";
 import { after, beforeEach, describe, test } from "node:test";
+import { placeOf } from "../../core/address-space.ts";
 import { GuestError } from "../../core/errors.ts";
 import { SplitQueue, splitRingBytes } from "../../core/split.ts";
 import { DriverRing } from "./driver.ts";
@@ -31,6 +32,37 @@ describe("SplitQueue", () => {
     assert.deepEqual(splitRingBytes(1), { descriptor: 16, available: 8, used: 14 });
     assert.deepEqual(splitRingBytes(256), { descriptor: 4096, available: 518, used: 2054 });
     assert.deepEqual(splitRingBytes(32768), { descriptor: 524288, available: 65542, used: 262150 });
+  });
+
+  test("finds buffers of several GiB that share a place", () => {
+    const GIB = 2 ** 30;
+    const key = (gib: number) => gib << 1;
+    const shared = Array.from({ length: 1000 }, (_, gib) => gib).filter(
+      (gib) => placeOf(key(gib)) === placeOf(key(0)),
+    );
+    assert.ok(shared.length > 2 && shared[0] === 0);
+    const PART = 0x10000;
+    using far = new TestGuest(
+      shared.map((gib, i) => ({ guestAddress: gib * GIB, size: PART, at: i * PART })),
+    );
+    const addresses = shared.map((gib) => gib * GIB + 0x8000);
+    addresses.forEach((address, i) => {
+      far.write(address, Uint8Array.of(i + 1));
+    });
+    ring = new DriverRing(far, { size: 1024, at: 0 });
+    queue = ring.queue(options);
+    for (const address of [...addresses, ...addresses.reverse()]) {
+      ring.offer([{ address, length: 1, writable: false }]);
+      assert.ok(queue.next());
+      assert.equal(queue.chain.readU8(0), far.read(address, 1)[0]);
+      queue.complete(queue.chain.head, 0);
+    }
+    // And what is in none of them is in none of them.
+    const absent = Array.from({ length: 9999 }, (_, gib) => gib).find(
+      (gib) => gib > 1000 && placeOf(key(gib)) === placeOf(key(0)),
+    )!;
+    ring.offer([{ address: absent * GIB + 0x8000, length: 1, writable: false }]);
+    assert.throws(() => queue.next(), GuestError);
   });
 
   test("asks to be published only for completions outside a drain", () => {

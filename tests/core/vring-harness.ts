@@ -3,6 +3,7 @@ import assert from "node:assert/strict";
 import { after, afterEach, before, beforeEach } from "node:test";
 import type { HeldChain } from "../../core/chain.ts";
 import { type Device, PENDING } from "../../core/device.ts";
+import { DirtyLog } from "../../core/dirty-log.ts";
 import { ProtocolError } from "../../core/errors.ts";
 import { mask, RingFeature } from "../../core/features.ts";
 import { Log, type LogRecord } from "../../core/log.ts";
@@ -42,6 +43,8 @@ export class VringHarness {
     started: (queue) => void this.events.push(`started ${queue.index}`),
     stopping: (queue) => void this.events.push(`stopping ${queue.index}`),
   };
+  /** Notifications by message. */
+  readonly notified: string[] = [];
   readonly context: VringContext;
   vring: Vring;
   /** The driver's copies of the descriptors. */
@@ -51,7 +54,12 @@ export class VringHarness {
   constructor(loop: Loop) {
     const log = new Log((record) => this.records.push(record), "debug");
     const features = mask(RingFeature.VERSION_1, RingFeature.INDIRECT_DESC);
-    this.context = { loop, log, device: this.device, memory: this.guest.memory, features };
+    const { device } = this;
+    const { memory } = this.guest;
+    const notify = (name: string, vring: number) => void this.notified.push(`${name} ${vring}`);
+    const dirtyLog = new DirtyLog();
+    const inflight = null;
+    this.context = { loop, log, device, memory, dirtyLog, inflight, features, notify };
     this.vring = new Vring(3, { name: "test" }, this.context);
   }
 

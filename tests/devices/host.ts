@@ -1,9 +1,11 @@
 /** What a device is lent, for tests: written down, and run by hand. */
 import type { Host } from "../../core/device.ts";
+import { FrontEnd } from "../../core/front-end.ts";
 import { Log, type LogRecord } from "../../core/log.ts";
 
 export class TestHost implements Host {
   readonly records: LogRecord[] = [];
+  readonly frontEnd = new FrontEnd([]);
   readonly log = new Log((record) => this.records.push(record), "debug");
   /** What the device told about its config space, last to first. */
   readonly updates: Record<string, unknown>[] = [];

@@ -11,6 +11,7 @@ import {
 } from "node:fs";
 import { join } from "node:path";
 import { before, describe, test } from "node:test";
+import { Chain } from "../../core/chain.ts";
 import { GuestMemory } from "../../core/memory.ts";
 import { ChainTransfer } from "../../devices/blk/store.ts";
 import { FileStore } from "../../devices/blk/stores/file.ts";
@@ -19,6 +20,7 @@ import { assertBytes } from "../core/bytes.ts";
 import { pattern } from "./blk-requests.ts";
 import {
   MIB,
+  nobody,
   PAGE,
   START,
   TMPFS,
@@ -93,9 +95,9 @@ describe("The store", () => {
       using store = fileStore(makeFile("disk", PAGE));
       truncateSync(path, 0);
       for (const writable of [true, false]) {
-        t.chain.begin(0);
-        t.chain.append(memory, 0, 0, 512, writable);
-        const part = new ChainTransfer().select(t.chain, 0, 512, writable);
+        const chain = new Chain(nobody, memory);
+        chain.append(0, 0, 512, writable);
+        const part = new ChainTransfer().select(chain, 0, 512, writable);
         assert.equal(writable ? store.read(part, 0) : store.write(part, 0), -EFAULT);
       }
     });

@@ -4,7 +4,7 @@ import { mkdtempSync, rmSync, statfsSync, truncateSync, writeFileSync } from "no
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before } from "node:test";
-import { Chain } from "../../core/chain.ts";
+import { Chain, type ChainOwner } from "../../core/chain.ts";
 import { ChainTransfer, type Store } from "../../devices/blk/store.ts";
 import { TestGuest } from "../core/guest.ts";
 
@@ -33,30 +33,27 @@ export function useFolder() {
   };
 }
 
+/** The owner of chains that no queue has made. */
+export const nobody: ChainOwner = {
+  hold: () => {
+    throw new Error("nobody holds");
+  },
+  completeHeld: () => {},
+};
+
 export class Transfers {
   readonly guest = new TestGuest([
     { guestAddress: 0, size: 4 * MIB, at: 4 * MIB },
     { guestAddress: 4 * MIB, size: 4 * MIB, at: 0 },
   ]);
-  readonly chain = new Chain({
-    hold: () => {
-      throw new Error("nobody holds");
-    },
-    completeHeld: () => {},
-  });
+  readonly chain = new Chain(nobody, this.guest.memory);
 
   /** A transfer over guest memory in pieces of these lengths, one after the other. */
   select(lengths: readonly number[], writable: boolean, at = START): ChainTransfer {
-    this.chain.begin(0);
+    this.chain.setCounts(0, 0, 0, 0);
     let address = at;
     for (const length of lengths) {
-      this.chain.append(
-        this.guest.memory,
-        Math.floor(address / 2 ** 32),
-        address | 0,
-        length,
-        writable,
-      );
+      this.chain.append(Math.floor(address / 2 ** 32), address | 0, length, writable);
       address += length;
     }
     return new ChainTransfer().select(this.chain, 0, address - at, writable);

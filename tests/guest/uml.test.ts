@@ -1,8 +1,8 @@
 /** vhost-user-blk under User-Mode Linux, a second independent Linux front-end. */
 import assert from "node:assert/strict";
-import { truncateSync, writeFileSync } from "node:fs";
+import { readdirSync, readlinkSync, truncateSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { startBlk } from "./back-end.ts";
+import { type BackEnd, startBlk } from "./back-end.ts";
 import { full } from "./lab.ts";
 import { scenario } from "./scenario.ts";
 import { bootUml, type Uml } from "./uml.ts";
@@ -11,6 +11,15 @@ const MiB = 1024 * 1024;
 const { folder, step, owns, end } = scenario("vhost-user-blk under User-Mode Linux");
 const file = join(folder, "disk.img");
 let uml: Uml;
+let backEnd: BackEnd;
+let ownEventFds = 0;
+
+/** Eventfds that the back-end has open. */
+function eventFds(): number {
+  const folder = `/proc/${backEnd.pid}/fd`;
+  const targets = readdirSync(folder).map((name) => readlinkSync(join(folder, name)));
+  return targets.filter((target) => target === "anon_inode:[eventfd]").length;
+}
 
 /** Writes `mebibytes` of the guest's file, flushes, and compares what comes back. */
 async function checkIo(mebibytes: number): Promise<void> {
@@ -25,7 +34,9 @@ async function checkIo(mebibytes: number): Promise<void> {
 step("User-Mode Linux boots with the disk", async () => {
   writeFileSync(file, "");
   truncateSync(file, 256 * MiB);
-  const { socket } = owns("back-end", await startBlk(join(folder, "blk"), { file }));
+  backEnd = owns("back-end", await startBlk(join(folder, "blk"), { file }));
+  ownEventFds = eventFds();
+  const { socket } = backEnd;
   const devices = [{ socket, virtioId: 2 }];
   uml = owns("uml", await bootUml({ folder, devices, memory: full ? 384 : 192 }));
   assert.equal(await uml.run("cat /sys/block/vda/size"), `${(256 * MiB) / 512}`);
@@ -34,6 +45,12 @@ step("User-Mode Linux boots with the disk", async () => {
 step(`${full ? 128 : 16} MiB written, flushed and read back are equal`, async () => {
   await checkIo(full ? 128 : 16);
 });
+
+step(
+  "all notifications travel in messages",
+  async () => assert.equal(eventFds(), ownEventFds, "no kick or call descriptor was passed"),
+  { notWithStandIn: "it does not offer in-band notifications" },
+);
 
 step("the driver can be unloaded and loaded again on one connection", async () => {
   await uml.run("rm /tmp/data; rmmod virtio_blk && insmod /modules/virtio_blk.ko");

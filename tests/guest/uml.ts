@@ -1,8 +1,8 @@
 /**
  * User-Mode Linux as a front-end: a Linux kernel that is a process, at native speed without KVM.
  *
- * Its first console, on our pipes, is the command line; its messages go to stderr. It takes
- * kick and call descriptors when in-band notifications are not offered, and never reconnects.
+ * Its first console, on our pipes, is the command line; its messages go to stderr. Where in-band
+ * notifications are offered it passes no kick and call descriptors, and it never reconnects.
  */
 import { statfsSync } from "node:fs";
 import { type Channel, openChannel } from "./channel.ts";

@@ -25,7 +25,7 @@ describe("Chain", () => {
   const arena = new Arena();
   after(() => arena[Symbol.dispose]());
   const owner: ChainOwner = { hold: () => new HeldChain(owner, chain), completeHeld: () => {} };
-  const chain = new Chain(owner);
+  const chain = new Chain(owner, arena.guest.memory);
 
   function allocate(parts: Parts, writable: boolean): Buffer[] {
     return parts.flatMap(({ length, place }) => {
@@ -39,15 +39,10 @@ describe("Chain", () => {
     arena.reset();
     const inward = allocate(readable, false);
     const outward = allocate(writable, true);
-    chain.begin(5);
+    chain.head = 5;
+    chain.setCounts(0, 0, 0, 0);
     for (const { address, length, writable } of [...inward, ...outward]) {
-      chain.append(
-        arena.guest.memory,
-        Math.floor(address / 2 ** 32),
-        address | 0,
-        length,
-        writable,
-      );
+      chain.append(Math.floor(address / 2 ** 32), address | 0, length, writable);
     }
     const flat = (buffers: readonly Buffer[], first: number) => {
       const stream = new Uint8Array(buffers.reduce((sum, { length }) => sum + length, 0));

@@ -1,6 +1,7 @@
-/** Wrong copies of core/split.ts: each must be told from the right one by a property. */
+/** Wrong copies of a queue: each must be told from the right one by a property. */
 import { mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
-import { fileURLToPath, pathToFileURL } from "node:url";
+import { fileURLToPath } from "node:url";
+import type { PackedQueue } from "../../core/packed.ts";
 import type { SplitQueue } from "../../core/split.ts";
 import { runtime } from "../../ffi/mod.ts";
 
@@ -10,30 +11,46 @@ export interface Mutation {
   readonly name: string;
   /** The property that must fail. */
   readonly breaks: PropertyName;
-  /** What to replace by what. Each text stands exactly once in the source. */
+  /** What to replace by what, wherever it stands. */
   readonly edits: readonly (readonly [from: string, to: string])[];
 }
 
-const source = new URL("../../core/split.ts", import.meta.url);
+const core = new URL("../../core/", import.meta.url);
+/** The classes to be mutated, and the files of core/ that have them. */
+interface Queues {
+  SplitQueue: typeof SplitQueue;
+  PackedQueue: typeof PackedQueue;
+}
+const files = { SplitQueue: "split.ts", PackedQueue: "packed.ts" } as const;
 const folder = new URL(`../../.cache/mutants/${runtime.name}-${process.pid}/`, import.meta.url);
 
-/** The class as it is after the edits. Throws when the source does not have what is to be edited. */
-export async function mutate({ name, edits }: Mutation): Promise<typeof SplitQueue> {
-  let text = readFileSync(source, "utf8");
+/** The class as it is after the edits. Throws when the sources do not have what is to be edited. */
+export async function mutate<Q extends keyof Queues>(
+  queue: Q,
+  { name, edits }: Mutation,
+): Promise<Queues[Q]> {
+  // A class comes after its base.
+  const sources = ["queue.ts", files[queue]];
+  const texts = sources.map((source) => readFileSync(new URL(source, core), "utf8"));
   for (const [from, to] of edits) {
-    if (text.split(from).length !== 2) {
-      throw new Error(`Cannot apply "${name}": core/split.ts does not have this once: ${from}`);
-    }
-    text = text.replace(from, () => to);
+    const places = texts.filter((text) => text.includes(from));
+    if (places.length === 0) throw new Error(`Cannot apply "${name}": nothing has this: ${from}`);
+    texts.forEach((text, i) => {
+      texts[i] = text.replaceAll(from, () => to);
+    });
   }
-  // The copy lies elsewhere, but uses the same modules.
-  text = text.replace(/from "(\.[^"]+)"/g, (_, path) => `from "${new URL(path, source).href}"`);
-  mkdirSync(folder, { recursive: true });
-  const file = new URL(`${name.replace(/[^a-z0-9]+/gi, "-")}.ts`, folder);
-  writeFileSync(file, text);
-  const path =
-    runtime.name === "bun" ? fileURLToPath(file) : pathToFileURL(fileURLToPath(file)).href;
-  return (await import(path)).SplitQueue;
+  const target = new URL(`${queue}-${name.replace(/[^a-z0-9]+/gi, "-")}/`, folder);
+  mkdirSync(target, { recursive: true });
+  texts.forEach((text, i) => {
+    // The copies lie elsewhere, but use each other and otherwise the same modules.
+    const copy = text.replace(/from "(\.[^"]+)"/g, (_, path) =>
+      sources.includes(path.slice(2)) ? `from "${path}"` : `from "${new URL(path, core).href}"`,
+    );
+    writeFileSync(new URL(sources[i]!, target), copy);
+  });
+  const file = new URL(files[queue], target);
+  const path = runtime.name === "bun" ? fileURLToPath(file) : file.href;
+  return (await import(path))[queue];
 }
 
 export function removeMutants(): void {
@@ -69,9 +86,9 @@ export const mutations: readonly Mutation[] = [
     edits: [
       ["    Atomics.store(this.#used16, INDEX, next);\n", ""],
       [
-        "if (this.#wantsCall(old, next)) this.#call();",
+        "if (this.#wantsCall(old, next)) this.call();",
         "const wanted = this.#wantsCall(old, next);\n" +
-          "    Atomics.store(this.#used16, INDEX, next);\n    if (wanted) this.#call();",
+          "    Atomics.store(this.#used16, INDEX, next);\n    if (wanted) this.call();",
       ],
     ],
   },
@@ -79,6 +96,21 @@ export const mutations: readonly Mutation[] = [
     name: "NO_INTERRUPT is ignored",
     breaks: "model",
     edits: [["(Atomics.load(this.#available, FLAGS) & NO_INTERRUPT) === 0", "true"]],
+  },
+  {
+    name: "running out of chains is no reason to call",
+    breaks: "model",
+    edits: [["return empty || first ||", "return first ||"]],
+  },
+  {
+    name: "in order is any order",
+    breaks: "model",
+    edits: [["options.inOrder ? new", "options.size < 0 ? new"]],
+  },
+  {
+    name: "in order forgets that a chain was put back",
+    breaks: "model",
+    edits: [["    this.#order?.putBack(head);\n", ""]],
   },
   {
     name: "no re-check after enabling kicks",
@@ -119,7 +151,12 @@ export const mutations: readonly Mutation[] = [
   {
     name: "putBack leaves the chain in flight",
     breaks: "model",
-    edits: [["this.#taken[this.chain.head] = 0;", ""]],
+    edits: [
+      [
+        "    const { head } = this.chain;\n    this.#taken[head] = 0;",
+        "    const { head } = this.chain;",
+      ],
+    ],
   },
   {
     name: "the used element goes into the next slot",
@@ -164,7 +201,7 @@ export const mutations: readonly Mutation[] = [
   {
     name: "completions are shown one by one",
     breaks: "model",
-    edits: [["if (!this.draining) this.#requestPublish();", "this.publish();"]],
+    edits: [["if (!this.draining) this.requestPublish();", "this.publish();"]],
   },
   {
     name: "the same completions are published twice",
@@ -194,67 +231,94 @@ export const mutations: readonly Mutation[] = [
   {
     name: "a head in flight is taken again",
     breaks: "hostile",
-    edits: [["if (this.#taken[head] !== 0) {", "if (this.#taken[head] === undefined) {"]],
+    edits: [["if (this.#taken[head] !== 0) throw", "if (this.#taken[head] === undefined) throw"]],
   },
   {
     name: "a head beyond the table is believed",
     breaks: "hostile",
     edits: [
       ["if (head >= this.size) throw", "if (head < 0) throw"],
-      ["if (this.#taken[head] !== 0) {", "if (this.#taken[head] === 1) {"],
+      ["if (this.#taken[head] !== 0) throw", "if (this.#taken[head] === 1) throw"],
     ],
   },
   {
     name: "a next field beyond the table is believed",
     breaks: "hostile",
-    edits: [["if (index >= size) {", "if (index > size) {"]],
+    edits: [["if (index >= size) throw", "if (index > size) throw"]],
   },
   {
     name: "loops are followed",
     breaks: "hostile",
-    edits: [["if (steps === size) throw looped(first, size);", ""]],
+    edits: [
+      ["if (steps === size) throw looped(first, size);", ""],
+      ["if (steps === size) throw looped(this.chain.head, size);", ""],
+    ],
   },
   {
     name: "an indirect descriptor may have a next one",
     breaks: "hostile",
-    edits: [["if ((flags & NEXT) !== 0) {", "if (flags === -1) {"]],
+    edits: [["const odd = (flags & NEXT) |", "const odd ="]],
   },
   {
     name: "tables may be nested",
     breaks: "hostile",
-    edits: [["if (!direct) throw", "if (length === -1) throw"]],
+    edits: [
+      // Now and then it refuses one, lest a table that names itself be followed for ever.
+      [
+        "if (table !== this.#descriptors) throw",
+        "if (table !== this.#descriptors && ++nested % 64 === 0) throw",
+      ],
+      ["export class SplitQueue", "let nested = 0;\n\nexport class SplitQueue"],
+    ],
   },
   {
     name: "tables may have half a descriptor",
     breaks: "hostile",
-    edits: [["length <= 0 || length % DESCRIPTOR_SIZE !== 0", "length <= 0"]],
+    edits: [["(length & (DESCRIPTOR_SIZE - 1)) | (high", "(high"]],
   },
   {
     name: "tables are taken without the feature",
     breaks: "hostile",
-    edits: [["if (!this.#indirect) throw", "if (length === -1) throw"]],
+    edits: [
+      ["    this.#tableLimit = options.indirect\n", "    this.#tableLimit = options.size > 0\n"],
+    ],
   },
   {
     name: "tables of any length are taken",
     breaks: "hostile",
-    edits: [["if (count > Math.max(this.size, MIN_TABLE_LIMIT)) {", "if (count < 0) {"]],
+    edits: [["(length - 1) >>> 0 >= this.#tableLimit", "length <= 0 || this.#tableLimit === 0"]],
   },
   {
     name: "a table across two regions is read past the first",
     breaks: "hostile",
-    edits: [["memory.locate(high, low, length)", "memory.locate(high, low, 16)"]],
+    edits: [["memory.locate(high, low, length, READ)", "memory.locate(high, low, 16, READ)"]],
   },
   {
     name: "addresses lose their upper bits",
     breaks: "hostile",
-    edits: [
-      ["if (high >>> 0 >= 0x200000) throw badAddress(index, low, high);", ""],
-      ["chain.append(memory, high, low,", "chain.append(memory, high & 0xffff, low,"],
-    ],
+    edits: [["if ((high & ADDRESS_LIMIT) !== 0) throw badAddress(index, low, high);", ""]],
   },
   {
     name: "WRITE is mixed up with NEXT",
     breaks: "hostile",
-    edits: [["(flags & WRITE) !== 0);", "(flags & NEXT) !== 0);"]],
+    edits: [
+      ["if ((link & WRITE) !== 0) writableBytes", "if ((link & NEXT) !== 0) writableBytes"],
+      ["(link & WRITE) !== 0);", "(link & NEXT) !== 0);"],
+    ],
+  },
+  {
+    name: "a buffer may reach beyond the window found last",
+    breaks: "hostile",
+    edits: [["(length - 1) >>> 0 >= places[place + END]! - offset ||", ""]],
+  },
+  {
+    name: "a buffer may lie before the window found last",
+    breaks: "hostile",
+    edits: [["offset < 0 ||", ""]],
+  },
+  {
+    name: "readable buffers may follow writable ones",
+    breaks: "hostile",
+    edits: [["if (++readableCount !== count) throw", "if (++readableCount === -1) throw"]],
   },
 ];

@@ -2,10 +2,10 @@
  * Reads conversations from text files. `## name` begins one, `# text` is a comment, and then
  *
  *     > BYTES +NAME...   the front-end sends this, with descriptors of these kinds
- *     < BYTES            the back-end answers exactly this
- *     << BYTES           the back-end sends this on the channel of SET_BACKEND_REQ_FD
- *     >> BYTES           the front-end answers that
- *     ! NAME             something happens in the device
+ *     < BYTES +fd        the back-end answers exactly this, with one descriptor
+ *     << BYTES +fd       the back-end sends this on the channel of SET_BACKEND_REQ_FD
+ *     >> BYTES +NAME     the front-end answers that
+ *     ! NAME VALUE       something happens in the device
  *     = closed           the back-end ends the connection
  *
  * Bytes are hexadecimal, spaces between them mean nothing, and `00*60` stands for 60 equal bytes.
@@ -17,7 +17,7 @@ export type StepKind = ">" | "<" | ">>" | "<<" | "!" | "=";
 export interface Step {
   readonly kind: StepKind;
   readonly bytes: Uint8Array;
-  /** Descriptors of `>`, or the words of `!` and `=`. */
+  /** Descriptors of a message, or the words of `!` and `=`. */
   readonly words: readonly string[];
   readonly line: number;
 }
@@ -40,10 +40,10 @@ function readStep(text: string, line: number): Step {
   if (kind === undefined) throw new SyntaxError(`line ${line} is no step: ${text}`);
   const parts = rest!.split(/[\s+]+/).filter(Boolean);
   const spoken = kind === "!" || kind === "=";
-  const isWord = (part: string) => spoken || /^[g-z]|[^0-9a-f*]/.test(part);
+  const isWord = (part: string) => spoken || /^fd$|^[g-z]|[^0-9a-f*]/.test(part);
   return {
     kind: kind as StepKind,
-    bytes: readBytes(parts.filter((part) => !isWord(part)).join("")),
+    bytes: readBytes(parts.filter((part) => !isWord(part)).join(" ")),
     words: parts.filter(isWord),
     line,
   };

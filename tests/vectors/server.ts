@@ -3,12 +3,14 @@ import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type Backend, openBackend } from "../../core/backend.ts";
+import type { DraftName } from "../../core/drafts.ts";
 import { Log, type LogRecord } from "../../core/log.ts";
 import { Loop } from "../../core/loop.ts";
 import {
   createEventFd,
   createMemfd,
   type Fd,
+  libc,
   MessageBuffer,
   O_RDONLY,
   O_RDWR,
@@ -17,7 +19,8 @@ import {
   socketPair,
 } from "../../ffi/mod.ts";
 import { until } from "../core/until.ts";
-import { vectorDevice } from "./device.ts";
+import { createPipe } from "../ffi/pipe.ts";
+import { STATE, tricks, vectorDevice } from "./device.ts";
 
 export class TestServer {
   readonly records: LogRecord[] = [];
@@ -33,12 +36,15 @@ export class TestServer {
     writeFileSync(join(this.folder, "regular"), "text");
   }
 
-  static async start(): Promise<TestServer> {
+  /** `drafts` are served, and protocol features offered that no device has: `more`. */
+  static async start(drafts: readonly DraftName[] = [], more = 0n): Promise<TestServer> {
     const loop = new Loop();
     loop.useEvents();
     const server = new TestServer(loop);
     const log = new Log((record) => server.records.push(record), "debug");
-    server.#backend = await openBackend(vectorDevice, {}, { loop, log });
+    server.#backend = await openBackend(vectorDevice, {}, { loop, log, drafts });
+    const { offeredProtocol } = server.#backend;
+    Object.assign(server.#backend, { offeredProtocol: offeredProtocol | more });
     return server;
   }
 
@@ -51,9 +57,11 @@ export class TestServer {
     return new TestClient(ours, this.folder, () => until(() => !this.#busy, "the session's end"));
   }
 
-  /** The device changes its config space. */
-  change(values: Readonly<Record<string, number>>): void {
-    this.#backend!.updateConfig(values);
+  /** The device does one of its tricks, or changes a field of its config space. */
+  act(name: string, value = ""): void {
+    const trick = tricks[name];
+    if (trick === undefined) return this.#backend!.updateConfig({ [name]: Number(value) });
+    trick(this.#backend!.frontEnd, value);
   }
 
   async stop(): Promise<void> {
@@ -72,6 +80,9 @@ export class TestClient implements AsyncDisposable {
   readonly #ended: () => Promise<void>;
   readonly #out = new MessageBuffer(4096);
   readonly #in = new MessageBuffer(4096);
+  readonly #received: Fd[] = [];
+  /** Our ends of pipes that state is saved to. */
+  readonly #kept: Fd[] = [];
   /** Our end of the last socket sent as `channel`. */
   #channel: Fd | null = null;
 
@@ -96,8 +107,16 @@ export class TestClient implements AsyncDisposable {
     return this.#read(this.#socket, length);
   }
 
-  sendOnChannel(bytes: Uint8Array): void {
-    this.#write(this.#channel!, bytes, []);
+  sendOnChannel(bytes: Uint8Array, kinds: readonly string[] = []): void {
+    const fds = kinds.map((kind) => this.#make(kind));
+    const numbers = fds.map((fd) => fd.number);
+    this.#write(this.#channel!, bytes, numbers);
+    for (const fd of fds) fd.close();
+  }
+
+  /** How many descriptors came since this was asked last. */
+  descriptors(): number {
+    return this.#received.splice(0).length;
   }
 
   receiveOnChannel(length: number): Promise<Uint8Array> {
@@ -113,6 +132,7 @@ export class TestClient implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     this.#socket.close();
     this.#channel?.close();
+    for (const fd of this.#kept) fd.close();
     await this.#ended();
   }
 
@@ -134,7 +154,10 @@ export class TestClient implements AsyncDisposable {
 
   #receive(socket: Fd, at: number, length: number): number {
     try {
-      return this.#in.receive(socket, at, length);
+      const got = this.#in.receive(socket, at, length);
+      this.#received.push(...this.#in.received);
+      for (const fd of this.#in.received) fd.close();
+      return got;
     } catch (error) {
       // So ends a connection whose last message was not read to its end.
       if (error instanceof SystemError && error.code === "ECONNRESET") return 0;
@@ -146,12 +169,27 @@ export class TestClient implements AsyncDisposable {
     switch (kind) {
       case "memory":
         return createMemfd("ringside-vectors", 0x10000);
+      case "small-memory":
+        return createMemfd("ringside-vectors", 0x8000);
       case "event":
         return createEventFd();
       case "regular":
         return openFile(join(this.#folder, "regular"), O_RDWR);
       case "directory":
         return openFile(this.#folder, O_RDONLY);
+      case "save": {
+        const { reader, writer } = createPipe();
+        this.#kept.push(reader);
+        return writer;
+      }
+      case "load":
+      case "load-other": {
+        const { reader, writer } = createPipe();
+        const state = kind === "load" ? STATE : STATE.slice(1);
+        libc.write(writer.number, state, state.length);
+        writer.close();
+        return reader;
+      }
       case "channel": {
         const [ours, theirs] = socketPair();
         this.#channel?.close();

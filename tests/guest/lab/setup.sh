@@ -12,7 +12,7 @@ set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 LAB=$(realpath -m "${RINGSIDE_CACHE:-$here/../../../.cache}")/lab
 PROGRAMS="qemu-system-x86 qemu-utils busybox-static e2fsprogs util-linux kmod cpio xz-utils"
-VERSION=2 # raise it when what is unpacked changes
+VERSION=3 # raise it when what is unpacked changes
 
 say() { echo "lab: $*"; }
 die() { echo "lab: $*" >&2; exit 1; }
@@ -104,7 +104,11 @@ libraries=$root/usr/lib/x86_64-linux-gnu:$root/lib/x86_64-linux-gnu
 name=$1
 shift
 for folder in usr/bin usr/sbin bin sbin usr/lib/qemu; do
-  [ -x "$root/$folder/$name" ] && program=$root/$folder/$name && break
+  program=$root/$folder/$name
+  # Absolute links, as that of depmod to /bin/kmod, mean the unpacked file.
+  target=$(readlink "$program") && [ "${target#/}" != "$target" ] && program=$root$target
+  [ -x "$program" ] && break
+  program=
 done
 if [ -z "${program:-}" ]; then
   echo "run: no program named $name in $root" >&2
