@@ -102,7 +102,7 @@ export class Lane {
 
   /** Sets up, starts and enables the vrings, in the front-end's order, and prepares the device. */
   start(): void {
-    const bases = this.vrings.map(({ ring }) => ring.availableIndex);
+    const bases = this.vrings.map(({ ring }) => ring.base);
     this.frontend.startVrings(this.vrings, bases);
     this.driverReady();
     this.#kickOff(this.vrings);
