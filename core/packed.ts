@@ -275,6 +275,7 @@ export class PackedQueue extends Queue {
     const slots = this.#slots[id]!;
     this.#slots[id] = 0;
     this.inFlight--;
+    if (this.log !== null) this.forget(id);
     this.#order?.putBack(id);
     if (this.#replaying !== null) {
       this.#replay.unshift(this.#replaying);
@@ -349,6 +350,7 @@ export class PackedQueue extends Queue {
 
   suppressKicks(): void {
     this.#deviceEvent[0] = DISABLE;
+    if (this.log !== null) this.#markEvent();
   }
 
   requestKick(): boolean {
@@ -356,7 +358,7 @@ export class PackedQueue extends Queue {
     const wrap = this.#availableFlags === AVAIL ? WRAP : 0;
     // The store must be visible before the flags are read again; Atomics order the two.
     Atomics.store(this.#deviceEvent, 0, this.#eventIdx ? DESC | wrap | slot : ENABLE);
-    if (this.log !== null) this.markRing(0, EVENT_SIZE);
+    if (this.log !== null) this.#markEvent();
     const flags = Atomics.load(this.#words, (slot << 2) + 3) >>> 16;
     return (flags & OWNER) === this.#availableFlags;
   }
@@ -364,6 +366,11 @@ export class PackedQueue extends Queue {
   #mark(id: number, slot: number): void {
     this.markChain(id);
     this.#markRing(slot);
+  }
+
+  #markEvent(): void {
+    this.markRing(0, EVENT_SIZE);
+    this.log!.log.signal.send();
   }
 
   #markGate(): void {

@@ -180,6 +180,7 @@ export class SplitQueue extends Queue {
     const { head } = this.chain;
     this.#taken[head] = 0;
     this.inFlight--;
+    if (this.log !== null) this.forget(head);
     this.#order?.putBack(head);
     if (this.#replaying) {
       this.#replay.unshift(head);
@@ -238,7 +239,9 @@ export class SplitQueue extends Queue {
 
   suppressKicks(): void {
     // With EVENT_IDX an avail_event that stays behind does the same.
-    if (!this.#eventIdx) this.#used16[FLAGS] = NO_NOTIFY;
+    if (this.#eventIdx) return;
+    this.#used16[FLAGS] = NO_NOTIFY;
+    if (this.log !== null) this.#markEvent();
   }
 
   requestKick(): boolean {
@@ -246,7 +249,7 @@ export class SplitQueue extends Queue {
     // The store must be visible before the index is read again; Atomics order the two.
     if (this.#eventIdx) Atomics.store(this.#used16, this.#availEvent, at);
     else Atomics.store(this.#used16, FLAGS, 0);
-    if (this.log !== null) this.#markFlags();
+    if (this.log !== null) this.#markEvent();
     return Atomics.load(this.#available, INDEX) !== at;
   }
 
@@ -263,10 +266,10 @@ export class SplitQueue extends Queue {
     this.log!.log.signal.send();
   }
 
-  /** Marks what asking for kicks has written. */
-  #markFlags(): void {
-    this.markRing(FLAGS, 2);
-    this.markRing(this.#availEvent * 2, 2);
+  /** Marks the field that says whether kicks are wanted. */
+  #markEvent(): void {
+    this.markRing((this.#eventIdx ? this.#availEvent : FLAGS) * 2, 2);
+    this.log!.log.signal.send();
   }
 
   /** Looks for new chains; false when there are none. */
