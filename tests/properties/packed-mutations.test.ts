@@ -271,12 +271,12 @@ const mutations: readonly Mutation[] = [
   {
     name: "a ring is taken for fresh by its first slot",
     breaks: "hostile",
-    edits: [["at < this.#halves.length; at", "at < 8; at"]],
+    edits: [["at < ring.length; at", "at < 8; at"]],
   },
   {
     name: "used descriptors that were never shown stay after a crash",
     breaks: "model",
-    edits: [["if (this.#inflight?.base != null) this.#hideUnshown();", ""]],
+    edits: [["if (this.#inflight?.base != null) {", "if (this.#inflight?.base === -1) {"]],
   },
   {
     name: "a base is half of what it should be",
@@ -286,7 +286,7 @@ const mutations: readonly Mutation[] = [
   {
     name: "a fresh ring with base 0 is not recognised",
     breaks: "hostile",
-    edits: [["base === 0 && !this.#wasUsed() ? FRESH : base", "base"]],
+    edits: [["return FRESH;", "return base;"]],
   },
 ];
 
