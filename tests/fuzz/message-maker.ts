@@ -207,7 +207,7 @@ export class MessageMaker {
     const index = step.index ?? this.#index();
     switch (name) {
       case "vringState":
-        if (step.num === undefined) return null;
+        if (step.num === undefined) return this.#anyState(index, wild);
         return state(index, random.chance(wild) ? random.bits() : step.num);
       case "vringAddr":
         return this.#addresses(index, wild);
@@ -220,6 +220,12 @@ export class MessageMaker {
       default:
         return null;
     }
+  }
+
+  #anyState(index: number, wild: number): Uint8Array {
+    const payload = likelyPayload(this.#random, "vringState", wild);
+    new DataView(payload.buffer).setUint32(0, index, true);
+    return payload;
   }
 
   #index(): number {

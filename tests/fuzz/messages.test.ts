@@ -1,11 +1,11 @@
 /** Streams of messages, mostly right, against live back-ends. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { MessageCampaign } from "./campaign.ts";
+import { MessageCampaign } from "./message-campaign.ts";
 import { rows } from "./message-maker.ts";
 import { full, seed } from "./settings.ts";
 
-const limits = full ? { messages: 1_000_000 } : { milliseconds: 14_000 };
+const limits = full ? { amount: 1_000_000 } : { milliseconds: 14_000 };
 const ACCEPTED_SHARE = 0.3;
 
 test("back-ends survive streams of messages, and explain what they refuse", () => {
@@ -13,7 +13,7 @@ test("back-ends survive streams of messages, and explain what they refuse", () =
   using campaign = new MessageCampaign({ seed, ...limits });
   campaign.run();
   const { tally } = campaign;
-  console.log(`${tally.table()}\nmessages: ${tally}, ${campaign.bursts} bursts`);
+  console.log(`${tally.table()}\nmessages: ${campaign}, ${campaign.bursts} bursts`);
   assert.ok(tally.share >= ACCEPTED_SHARE, `${tally}`);
   const served = rows.filter((row) => campaign.implements(row));
   const never = served.filter(({ name }) => tally.acceptedOf(name) === 0).map(({ name }) => name);

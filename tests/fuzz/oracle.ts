@@ -13,7 +13,6 @@ const MAPS_SLACK = 1500;
 const SETTLE_LIMIT = 3_000;
 /** Mappings are counted once in so many bursts: the kernel takes its time to list them. */
 const MAPS_INTERVAL = 8;
-const LOG_EXCERPT = 30;
 
 const wellFormed = /^[a-z-]+: (error|warn|info|debug): [A-Z]/;
 /** What an engine says when a program is wrong, and how we say that a device is. */
@@ -67,7 +66,7 @@ export class Oracle {
   /** Throws `Finding` when something is not as it must be. */
   check(seed: number): void {
     const target = this.#target;
-    if (!target.alive) throw new Finding(`The back-end died:\n${this.#lastWords()}`);
+    if (!target.alive) throw new Finding("The back-end died");
     const maps = ++this.#checks % MAPS_INTERVAL === 0;
     this.#serves(seed, () => {
       this.#sameHoldings();
@@ -87,7 +86,9 @@ export class Oracle {
       inspect(session);
     } catch (error) {
       if (error instanceof Finding) throw error;
-      const state = this.#target.alive ? "" : `; it died:\n${this.#lastWords()}`;
+      // A process that is dying closes its sockets first.
+      sleep(200);
+      const state = this.#target.alive ? "" : ": the back-end died";
       throw new Finding(`A fresh session is not served: ${(error as Error).message}${state}`);
     }
   }
@@ -136,9 +137,5 @@ export class Oracle {
         throw new Finding(`Bad input was run into instead of refused: ${line}`);
       }
     }
-  }
-
-  #lastWords(): string {
-    return this.#target.newLines().slice(-LOG_EXCERPT).join("\n");
   }
 }

@@ -3,23 +3,27 @@
  * `--help` tells how.
  */
 import { parseArgs } from "node:util";
-import { MessageCampaign } from "./campaign.ts";
+import type { Campaign } from "./campaign.ts";
+import { MessageCampaign } from "./message-campaign.ts";
 import { rows } from "./message-maker.ts";
+import { RingCampaign } from "./ring-campaign.ts";
 
 const usage = `Usage: bun tests/fuzz/replay.ts OPTION...
        deno run -A --no-check tests/fuzz/replay.ts OPTION...
 
   --messages        fuzz messages (the default)
+  --rings           fuzz the contents of rings
   --seed=N          the seed that a failure printed (default 1)
   --only=BURST      one burst of it
   --first=BURST     begin with this burst
   --bursts=N        so many bursts
-  --count=N         so many messages
+  --count=N         so many messages or descriptors
   --seconds=N       for so long (default 10, when nothing else ends it)`;
 
 const { values } = parseArgs({
   options: {
-    messages: { type: "boolean", default: true },
+    messages: { type: "boolean" },
+    rings: { type: "boolean", default: false },
     seed: { type: "string", default: "1" },
     only: { type: "string" },
     first: { type: "string" },
@@ -39,26 +43,38 @@ function limits() {
   const endless = bursts === undefined && count === undefined;
   const seconds = number(values.seconds) ?? (endless ? 10 : undefined);
   const milliseconds = seconds === undefined ? undefined : seconds * 1000;
-  return { first: number(values.first), bursts, messages: count, milliseconds };
+  return { first: number(values.first), bursts, amount: count, milliseconds };
 }
 
-function runMessageCampaign(): void {
-  using campaign = new MessageCampaign({ seed: Number(values.seed), ...limits() });
+function run(campaign: Campaign, report: () => void): void {
   try {
     campaign.run();
   } finally {
-    const { tally } = campaign;
-    console.log(`${tally.table()}\n${tally}, ${campaign.bursts} bursts`);
-    const missing = tally.missing(rows, (row) => campaign.implements(row));
-    if (missing.length > 0) console.log(`never seen: ${missing.join(", ")}`);
+    report();
+    console.log(`${campaign}, ${campaign.bursts} bursts`);
   }
+}
+
+function runMessages(): void {
+  using campaign = new MessageCampaign({ seed: Number(values.seed), ...limits() });
+  run(campaign, () => {
+    console.log(campaign.tally.table());
+    const missing = campaign.tally.missing(rows, (row) => campaign.implements(row));
+    if (missing.length > 0) console.log(`never seen: ${missing.join(", ")}`);
+  });
+}
+
+function runRings(): void {
+  using campaign = new RingCampaign({ seed: Number(values.seed), ...limits() });
+  run(campaign, () => {});
 }
 
 function main(): void {
   if (values.help) return console.log(usage);
   const start = performance.now();
   try {
-    runMessageCampaign();
+    if (values.rings) runRings();
+    else runMessages();
   } catch (error) {
     const { message, cause } = error as Error;
     console.error(`\nFOUND: ${message}`);

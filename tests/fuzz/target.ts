@@ -2,7 +2,6 @@
 import { spawn } from "node:child_process";
 import {
   closeSync,
-  existsSync,
   fstatSync,
   mkdtempSync,
   openSync,
@@ -17,7 +16,7 @@ import {
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { runtime } from "../../ffi/mod.ts";
+import { connectUnix, runtime } from "../../ffi/mod.ts";
 import { sleep } from "../bad-input/client.ts";
 
 export type TargetName = "parts" | "blk" | "rng";
@@ -55,7 +54,6 @@ export class Target {
   readonly #folder: string;
   readonly #log: string;
   #logAt = 0;
-  #lines = 0;
 
   /** Starts the process, under the runtime that runs this. `options` are added to its command line. */
   constructor(name: TargetName, options: readonly string[] = []) {
@@ -79,11 +77,21 @@ export class Target {
 
   #waitForSocket(): void {
     const until = performance.now() + START_LIMIT;
-    while (!existsSync(this.socket)) {
+    while (!this.#listens()) {
       if (performance.now() > until || !this.alive) {
         throw new Error(`The back-end did not start: ${readFileSync(this.#log, "utf8")}`);
       }
       sleep(5);
+    }
+  }
+
+  /** The path is there a moment before anybody listens. */
+  #listens(): boolean {
+    try {
+      connectUnix(this.socket).close();
+      return true;
+    } catch {
+      return false;
     }
   }
 
@@ -138,7 +146,6 @@ export class Target {
       const end = data.lastIndexOf(10) + 1;
       this.#logAt += end;
       const lines = data.toString("utf8", 0, end).split("\n").slice(0, -1);
-      this.#lines += lines.length;
       // What is written in between is lost; nobody is connected who could cause much.
       if (end === data.length && this.#logAt > LOG_LIMIT) {
         truncateSync(this.#log, 0);
@@ -150,9 +157,12 @@ export class Target {
     }
   }
 
-  /** Lines logged so far. */
-  get lines(): number {
-    return this.#lines;
+  /** The end of the log. */
+  lastWords(lines = 20): string {
+    return readFileSync(this.#log, "utf8")
+      .split("\n")
+      .slice(-lines - 1)
+      .join("\n");
   }
 
   /** Ends the process. False when it had to be killed. */

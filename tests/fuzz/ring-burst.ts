@@ -1,0 +1,184 @@
+/**
+ * One burst of ring contents in one session. One queue is left in peace: it must be served whatever
+ * happens to the others.
+ */
+import { mask, RingFeature, VhostFeature } from "../../core/features.ts";
+import { acknowledge, type Fd } from "../../ffi/mod.ts";
+import { PollSet } from "../../frontend/mod.ts";
+import type { Random } from "../bad-input/random.ts";
+import type { Ring } from "../bad-input/ring.ts";
+import type { Arena } from "./arena.ts";
+import { Buffers } from "./buffers.ts";
+import { Finding } from "./finding.ts";
+import { Session } from "./session.ts";
+import { SplitFuzzer } from "./split-fuzzer.ts";
+import type { Target } from "./target.ts";
+
+/** How long a batch may take, in milliseconds. */
+const BATCH_LIMIT = 15_000;
+const FLIPS = 400;
+const base = mask(RingFeature.VERSION_1, VhostFeature.PROTOCOL_FEATURES);
+
+/** What became of the rings. */
+export interface RingTally {
+  offered: number;
+  walked: number;
+  batches: number;
+  broken: number;
+  flipped: number;
+  stopped: number;
+  verified: number;
+}
+
+export const newRingTally = (): RingTally => ({
+  offered: 0,
+  walked: 0,
+  batches: 0,
+  broken: 0,
+  flipped: 0,
+  stopped: 0,
+  verified: 0,
+});
+
+export interface RingBurstOptions {
+  readonly target: Target;
+  readonly arena: Arena;
+  readonly random: Random;
+  readonly queues: number;
+  /** Descriptors to make available. */
+  readonly descriptors: number;
+  readonly tally: RingTally;
+}
+
+const polls = new PollSet(2);
+
+/** Waits for the end of a batch. Returns false when it broke the ring. */
+function finish(fuzzer: SplitFuzzer): boolean {
+  const { callFd, errFd, index } = fuzzer.ring;
+  const until = performance.now() + BATCH_LIMIT;
+  for (;;) {
+    if (fuzzer.done) return true;
+    polls.clear();
+    polls.add(errFd.number);
+    polls.add(callFd.number);
+    if (polls.wait(1) > 0) {
+      if (polls.ready(0)) return false;
+      drain(callFd);
+    }
+    if (performance.now() > until) {
+      throw new Finding(
+        `Ring ${index} of ${fuzzer.ring.size} neither completes a batch nor breaks: ` +
+          `available ${fuzzer.ring.availableIndex}, used ${fuzzer.ring.usedIndex}`,
+      );
+    }
+  }
+}
+
+function drain(eventfd: Fd): void {
+  acknowledge(eventfd.number);
+}
+
+export class RingBurst implements Disposable {
+  readonly #options: RingBurstOptions;
+  readonly #session: Session;
+  /** The queue in peace, where the device has more than one. */
+  readonly #quiet: Ring | null;
+  readonly #fuzzers: SplitFuzzer[];
+
+  constructor(options: RingBurstOptions) {
+    const { target, arena, random, queues } = options;
+    this.#options = options;
+    const indirect = random.chance(0.85);
+    const features = [
+      ...(indirect ? [RingFeature.INDIRECT_DESC] : []),
+      ...(random.chance(0.6) ? [RingFeature.EVENT_IDX] : []),
+    ];
+    const rings = Math.min(queues, 3);
+    const size = random.pick([2, 4, 16, 64, 256, 256, 256, 512, 1024, 1024]);
+    arena.clear();
+    this.#session = new Session(target.socket, arena, {
+      rings,
+      size: Math.max(size, 4),
+      features: base | mask(...features),
+    });
+    this.#quiet = rings > 1 ? this.#session.rings[0]! : null;
+    const buffers = new Buffers(random, arena);
+    this.#fuzzers = this.#session.rings
+      .slice(rings > 1 ? 1 : 0)
+      .map((ring) => new SplitFuzzer({ arena, ring, random, buffers, indirect }));
+    for (const { ring } of this.#fuzzers) this.#recover(ring);
+  }
+
+  run(): void {
+    const { descriptors, random } = this.#options;
+    for (let offered = 0; offered < descriptors; ) {
+      for (const fuzzer of this.#fuzzers) {
+        fuzzer.fill();
+        fuzzer.ring.kick();
+      }
+      const flips = random.chance(0.15);
+      if (flips) this.#flip();
+      for (const fuzzer of this.#fuzzers) this.#end(fuzzer, flips);
+      offered = this.#fuzzers.reduce((sum, fuzzer) => sum + fuzzer.offered, 0);
+      if (random.chance(0.02)) this.#verify();
+    }
+    this.#verify();
+  }
+
+  /** Counts what was done, in the burst's tally. */
+  [Symbol.dispose](): void {
+    const { tally } = this.#options;
+    for (const { offered, walked } of this.#fuzzers) {
+      tally.offered += offered;
+      tally.walked += walked;
+    }
+    this.#session[Symbol.dispose]();
+  }
+
+  #flip(): void {
+    const { random, tally } = this.#options;
+    tally.flipped++;
+    for (let i = 0; i < FLIPS; i++) random.pick(this.#fuzzers).flip();
+    for (const fuzzer of this.#fuzzers) {
+      fuzzer.restore();
+      fuzzer.ring.kick();
+    }
+  }
+
+  #end(fuzzer: SplitFuzzer, flipped: boolean): void {
+    const { random, tally } = this.#options;
+    const { ring } = fuzzer;
+    tally.batches++;
+    if (random.chance(0.01)) {
+      tally.stopped++;
+      this.#recover(ring);
+      return;
+    }
+    const whole = finish(fuzzer);
+    if (!flipped) fuzzer.settle();
+    if (whole) return;
+    tally.broken++;
+    if (random.chance(0.1)) this.#verify();
+    this.#recover(ring);
+  }
+
+  /** The way back for a broken ring, and for one that is stopped while it works. */
+  #recover(ring: Ring): void {
+    this.#session.stop(ring);
+    this.#restart(ring);
+  }
+
+  #restart(ring: Ring): void {
+    const { random } = this.#options;
+    const at = random.chance(0.5) ? random.below(65536) : 65536 - random.below(300);
+    drain(ring.callFd);
+    this.#session.start(ring, at & 0xffff);
+  }
+
+  #verify(): void {
+    if (this.#quiet === null) return;
+    const { target, tally } = this.#options;
+    this.#session.verify(target.name, this.#quiet, tally.batches);
+    tally.verified++;
+  }
+}
