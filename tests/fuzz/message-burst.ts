@@ -28,7 +28,7 @@ const RING_SIZE = 64;
 const CHAINS = 21;
 
 /** Fills the rings with requests that can be served. */
-function layRings(arena: Arena): Ring[] {
+export function layRings(arena: Arena): Ring[] {
   arena.clear();
   return Array.from({ length: RINGS }, (_, index) => {
     const ring = new Ring(index, RING_SIZE, arena.view);

@@ -4,9 +4,12 @@
  */
 import { parseArgs } from "node:util";
 import type { Campaign } from "./campaign.ts";
+import { Finding } from "./finding.ts";
 import { MessageCampaign } from "./message-campaign.ts";
 import { rows } from "./message-maker.ts";
+import { minimize, playTrace } from "./playback.ts";
 import { RingCampaign } from "./ring-campaign.ts";
+import { describeBatches, loadTrace, saveTrace } from "./trace.ts";
 
 const usage = `Usage: bun tests/fuzz/replay.ts OPTION...
        deno run -A --no-check tests/fuzz/replay.ts OPTION...
@@ -18,7 +21,9 @@ const usage = `Usage: bun tests/fuzz/replay.ts OPTION...
   --first=BURST     begin with this burst
   --bursts=N        so many bursts
   --count=N         so many messages or descriptors
-  --seconds=N       for so long (default 10, when nothing else ends it)`;
+  --seconds=N       for so long (default 10, when nothing else ends it)
+  --trace=FILE      send exactly the messages that a failure kept
+  --minimize        and find out which of them are enough`;
 
 const { values } = parseArgs({
   options: {
@@ -30,6 +35,8 @@ const { values } = parseArgs({
     bursts: { type: "string" },
     count: { type: "string" },
     seconds: { type: "string" },
+    trace: { type: "string" },
+    minimize: { type: "boolean", default: false },
     help: { type: "boolean", default: false },
   },
 });
@@ -69,11 +76,25 @@ function runRings(): void {
   run(campaign, () => {});
 }
 
+function runTrace(path: string): void {
+  const file = loadTrace(path);
+  if (!values.minimize) {
+    const found = playTrace(file);
+    if (found !== null) throw new Finding(found);
+    return console.log("nothing found");
+  }
+  const shortest = minimize(file, (text) => console.log(text));
+  const kept = `${path}.min`;
+  saveTrace(kept, shortest);
+  console.log(`enough, and kept in ${kept}:\n${describeBatches(shortest.batches)}`);
+}
+
 function main(): void {
   if (values.help) return console.log(usage);
   const start = performance.now();
   try {
-    if (values.rings) runRings();
+    if (values.trace !== undefined) runTrace(values.trace);
+    else if (values.rings) runRings();
     else runMessages();
   } catch (error) {
     const { message, cause } = error as Error;

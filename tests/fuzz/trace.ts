@@ -54,9 +54,17 @@ export class Trace {
 
   /** The last messages, one line each. */
   tail(count: number): string {
-    const lines = this.batches.flatMap((batch) => batch.lines).slice(-count);
-    return lines.map(describeLine).join("\n");
+    return describeBatches(this.batches, count);
   }
+}
+
+/** The last `count` messages, one line each. */
+export function describeBatches(batches: readonly Batch[], count = Infinity): string {
+  const lines = batches.flatMap((batch) => batch.lines);
+  return lines
+    .slice(Math.max(0, lines.length - count))
+    .map(describeLine)
+    .join("\n");
 }
 
 function describeLine({ code, flags, payload, fds }: Line): string {
