@@ -7,6 +7,7 @@ import { cryptoHandlers } from "./crypto.ts";
 import { deviceStateHandlers } from "./device-state.ts";
 import { type Handler, type Outcome, WAIT } from "./handler.ts";
 import { memoryHandlers } from "./memory.ts";
+import { migrationHandlers } from "./migration.ts";
 import { negotiationHandlers } from "./negotiation.ts";
 import { netHandlers } from "./net.ts";
 import { sharingHandlers } from "./sharing.ts";
@@ -21,6 +22,7 @@ const byName: Partial<Record<FrontEndMessage, Handler>> = {
   ...vringHandlers,
   ...configHandlers,
   ...statusHandlers,
+  ...migrationHandlers,
   ...netHandlers,
   ...cryptoHandlers,
   ...deviceStateHandlers,

@@ -36,16 +36,20 @@ export const negotiationHandlers = {
     const wanted = readU64(message);
     const { backend } = session;
     refuseUnoffered(wanted, backend.offered, [backend.featureNames, RingFeature, VhostFeature]);
-    session.features = wanted;
-    // Without protocol features there is no SET_VRING_ENABLE: rings work as soon as they start.
-    if (!has(wanted, VhostFeature.PROTOCOL_FEATURES)) {
-      for (const vring of session.vrings) vring.enable();
-    }
+    const accept = () => {
+      session.features = wanted;
+      // Without protocol features there is no SET_VRING_ENABLE: rings work as soon as they start.
+      if (!has(wanted, VhostFeature.PROTOCOL_FEATURES)) session.enableRings();
+    };
     backend.log.debug("Features accepted", {
       features: describeBits(wanted, backend.featureNames, RingFeature, VhostFeature),
     });
-    backend.tellDevice((device) => device.negotiated?.(wanted));
-    return undefined;
+    // Migration switches LOG_ALL on and off under running rings, which are made for it or not.
+    session.whileQuiet(accept, (error) => {
+      if (error === undefined) backend.tellDevice((device) => device.negotiated?.(wanted));
+      session.answer(message, undefined, error);
+    });
+    return WAIT;
   },
 
   /**
@@ -78,6 +82,13 @@ export const negotiationHandlers = {
         throw new ProtocolError(text, { fatal: true });
       }
     }
+    for (const draft of session.backend.protocol.drafts) {
+      const missing = draft.needs(session.backend.definition).filter((need) => !has(wanted, need));
+      if (has(wanted, draft.bit) && missing.length > 0) {
+        const text = `Protocol feature ${draft.feature} needs ${missing.join(" and ")}`;
+        throw new ProtocolError(text, { fatal: true });
+      }
+    }
     session.protocolFeatures = wanted;
     session.inBand = has(wanted, ProtocolFeature.INBAND_NOTIFICATIONS);
     session.backend.log.debug("Protocol features accepted", {
@@ -86,7 +97,7 @@ export const negotiationHandlers = {
     return undefined;
   },
 
-  GET_QUEUE_NUM: ({ vrings }) => u64(vrings.length),
+  GET_QUEUE_NUM: ({ backend }) => u64(backend.queues.length),
 
   SET_BACKEND_REQ_FD(session, message) {
     const { loop, log } = session.backend;
