@@ -78,7 +78,7 @@ export class Ring implements Disposable {
   }
 
   set usedIndex(value: number) {
-    Atomics.store(this.#words, (this.base + USED + 2) >> 1, value & 0xffff);
+    Atomics.store(this.words, (this.base + USED + 2) >> 1, value & 0xffff);
   }
 
   get usedIndex(): number {

@@ -56,6 +56,8 @@ export class MessageMaker {
   readonly #queues: number;
   /** Replies by the names of their rows. */
   readonly #replies = new Map<string, Uint8Array>();
+  /** How much more often a message ended a connection than it did not. */
+  readonly #fatal = new Map<string, number>();
   #plan: Step[] = [];
   /** This connection starts rings. */
   #ringing = true;
@@ -93,6 +95,8 @@ export class MessageMaker {
 
   /** What became of a draft. */
   told({ name, payload }: Draft, outcome: Outcome): void {
+    const change = outcome === "closed" ? 1 : -1;
+    if (outcome !== "unseen") this.#fatal.set(name, (this.#fatal.get(name) ?? 0) + change);
     if (!accepted(outcome)) return;
     if (name === "SET_PROTOCOL_FEATURES") this.#protocol = u64At(payload, 0);
     if (name === "SET_MEM_TABLE") this.#memory = true;
@@ -173,8 +177,9 @@ export class MessageMaker {
   }
 
   /** The row cannot be refused otherwise, and what it needs is not there. */
-  #ends({ reply, needs }: MessageRow): boolean {
+  #ends({ name, reply, needs }: MessageRow): boolean {
     if (reply === "ack" || reply.refusal !== undefined || needs === undefined) return false;
+    if ((this.#fatal.get(name) ?? 0) > 0) return true;
     return ((this.#protocol >> BigInt(needs)) & 1n) === 0n;
   }
 
@@ -277,7 +282,7 @@ export class MessageMaker {
       if (!this.#inBand) bits &= ~(1n << BigInt(ProtocolFeature.INBAND_NOTIFICATIONS));
       if (random.chance(0.1)) bits &= ~(1n << BigInt(ProtocolFeature.REPLY_ACK));
     }
-    if (random.chance(0.7)) return bits;
+    if (random.chance(0.85)) return bits;
     const kept = (BigInt(random.bits()) << 32n) | BigInt(random.bits());
     const base = (1n << 32n) | (1n << 30n) | (1n << BigInt(ProtocolFeature.REPLY_ACK));
     return bits & (kept | base);

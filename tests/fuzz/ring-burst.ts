@@ -10,12 +10,16 @@ import type { Ring } from "../bad-input/ring.ts";
 import type { Arena } from "./arena.ts";
 import { Buffers } from "./buffers.ts";
 import { Finding } from "./finding.ts";
+import { PackedFuzzer } from "./packed-fuzzer.ts";
+import type { RingFuzzer } from "./ring-fuzzer.ts";
 import { Session } from "./session.ts";
 import { SplitFuzzer } from "./split-fuzzer.ts";
 import type { Target } from "./target.ts";
 
 /** How long a batch may take, in milliseconds. */
 const BATCH_LIMIT = 15_000;
+/** And one of which nobody can tell how it must end. */
+const FAULTY_LIMIT = 3;
 const FLIPS = 400;
 const base = mask(RingFeature.VERSION_1, VhostFeature.PROTOCOL_FEATURES);
 
@@ -24,6 +28,8 @@ export interface RingTally {
   offered: number;
   walked: number;
   batches: number;
+  /** Batches on packed rings. */
+  packed: number;
   broken: number;
   flipped: number;
   stopped: number;
@@ -34,6 +40,7 @@ export const newRingTally = (): RingTally => ({
   offered: 0,
   walked: 0,
   batches: 0,
+  packed: 0,
   broken: 0,
   flipped: 0,
   stopped: 0,
@@ -52,25 +59,25 @@ export interface RingBurstOptions {
 
 const polls = new PollSet(2);
 
-/** Waits for the end of a batch. Returns false when it broke the ring. */
-function finish(fuzzer: SplitFuzzer): boolean {
-  const { callFd, errFd, index } = fuzzer.ring;
-  const until = performance.now() + BATCH_LIMIT;
+/** Waits for the end of a batch. */
+function finish(fuzzer: RingFuzzer): "whole" | "broken" | "unknown" {
+  const { ring, strict } = fuzzer;
+  const until = performance.now() + (strict ? BATCH_LIMIT : FAULTY_LIMIT);
   for (;;) {
-    if (fuzzer.done) return true;
+    if (fuzzer.done) return "whole";
     polls.clear();
-    polls.add(errFd.number);
-    polls.add(callFd.number);
+    polls.add(ring.errFd.number);
+    polls.add(ring.callFd.number);
     if (polls.wait(1) > 0) {
-      if (polls.ready(0)) return false;
-      drain(callFd);
+      if (polls.ready(0)) return "broken";
+      drain(ring.callFd);
     }
-    if (performance.now() > until) {
-      throw new Finding(
-        `Ring ${index} of ${fuzzer.ring.size} neither completes a batch nor breaks: ` +
-          `available ${fuzzer.ring.availableIndex}, used ${fuzzer.ring.usedIndex}`,
-      );
-    }
+    if (performance.now() < until) continue;
+    if (!strict) return "unknown";
+    throw new Finding(
+      `Ring ${ring.index} of ${ring.size} neither completes a batch nor breaks` +
+        (ring.packed ? "" : `: available ${ring.availableIndex}, used ${ring.usedIndex}`),
+    );
   }
 }
 
@@ -83,7 +90,7 @@ export class RingBurst implements Disposable {
   readonly #session: Session;
   /** The queue in peace, where the device has more than one. */
   readonly #quiet: Ring | null;
-  readonly #fuzzers: SplitFuzzer[];
+  readonly #fuzzers: RingFuzzer[];
 
   constructor(options: RingBurstOptions) {
     const { target, arena, random, queues } = options;
@@ -92,6 +99,8 @@ export class RingBurst implements Disposable {
     const features = [
       ...(indirect ? [RingFeature.INDIRECT_DESC] : []),
       ...(random.chance(0.6) ? [RingFeature.EVENT_IDX] : []),
+      ...(random.chance(0.4) ? [RingFeature.RING_PACKED] : []),
+      ...(random.chance(0.3) ? [RingFeature.IN_ORDER] : []),
     ];
     const rings = Math.min(queues, 3);
     const size = random.pick([2, 4, 16, 64, 256, 256, 256, 512, 1024, 1024]);
@@ -103,10 +112,11 @@ export class RingBurst implements Disposable {
     });
     this.#quiet = rings > 1 ? this.#session.rings[0]! : null;
     const buffers = new Buffers(random, arena);
-    this.#fuzzers = this.#session.rings
-      .slice(rings > 1 ? 1 : 0)
-      .map((ring) => new SplitFuzzer({ arena, ring, random, buffers, indirect }));
-    for (const { ring } of this.#fuzzers) this.#recover(ring);
+    this.#fuzzers = this.#session.rings.slice(rings > 1 ? 1 : 0).map((ring) => {
+      const Kind = ring.packed ? PackedFuzzer : SplitFuzzer;
+      return new Kind({ arena, ring, random, buffers, indirect });
+    });
+    for (const fuzzer of this.#fuzzers) this.#recover(fuzzer);
   }
 
   run(): void {
@@ -116,9 +126,8 @@ export class RingBurst implements Disposable {
         fuzzer.fill();
         fuzzer.ring.kick();
       }
-      const flips = random.chance(0.15);
-      if (flips) this.#flip();
-      for (const fuzzer of this.#fuzzers) this.#end(fuzzer, flips);
+      if (random.chance(0.15)) this.#flip();
+      for (const fuzzer of this.#fuzzers) this.#end(fuzzer);
       offered = this.#fuzzers.reduce((sum, fuzzer) => sum + fuzzer.offered, 0);
       if (random.chance(0.02)) this.#verify();
     }
@@ -145,34 +154,31 @@ export class RingBurst implements Disposable {
     }
   }
 
-  #end(fuzzer: SplitFuzzer, flipped: boolean): void {
+  #end(fuzzer: RingFuzzer): void {
     const { random, tally } = this.#options;
     const { ring } = fuzzer;
     tally.batches++;
+    if (ring.packed) tally.packed++;
     if (random.chance(0.01)) {
       tally.stopped++;
-      this.#recover(ring);
+      this.#recover(fuzzer);
       return;
     }
-    const whole = finish(fuzzer);
-    if (!flipped) fuzzer.settle();
-    if (whole) return;
-    tally.broken++;
+    const end = finish(fuzzer);
+    if (end === "whole" && fuzzer.strict) return fuzzer.settle(null);
+    if (end === "broken") tally.broken++;
     if (random.chance(0.1)) this.#verify();
-    this.#recover(ring);
+    fuzzer.settle(this.#recover(fuzzer));
   }
 
   /** The way back for a broken ring, and for one that is stopped while it works. */
-  #recover(ring: Ring): void {
-    this.#session.stop(ring);
-    this.#restart(ring);
-  }
-
-  #restart(ring: Ring): void {
-    const { random } = this.#options;
-    const at = random.chance(0.5) ? random.below(65536) : 65536 - random.below(300);
+  #recover(fuzzer: RingFuzzer): number {
+    const { ring } = fuzzer;
+    const stopped = this.#session.stop(ring);
     drain(ring.callFd);
-    this.#session.start(ring, at & 0xffff);
+    const base = fuzzer.randomBase();
+    this.#session.start(ring, base, () => fuzzer.begin(base));
+    return stopped;
   }
 
   #verify(): void {

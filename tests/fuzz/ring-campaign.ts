@@ -32,9 +32,9 @@ export class RingCampaign extends Campaign {
   }
 
   override toString(): string {
-    const { offered, walked, batches, broken, flipped, stopped, verified } = this.tally;
+    const { offered, walked, batches, packed, broken, flipped, stopped, verified } = this.tally;
     return (
-      `${walked} descriptors walked of ${offered} made available in ${batches} batches: ` +
+      `${walked} descriptors walked of ${offered} made available in ${batches} batches, ${packed} of them packed: ` +
       `${broken} broke their ring, ${flipped} changed meanwhile, ${stopped} were cut off; ` +
       `${verified} times another queue was verified`
     );

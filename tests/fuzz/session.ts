@@ -1,11 +1,12 @@
 /** A front-end that behaves: it sets a device up and checks that requests are served correctly. */
-import { mask, RingFeature, VhostFeature } from "../../core/features.ts";
+import { has, mask, RingFeature, VhostFeature } from "../../core/features.ts";
 import { VringState } from "../../core/payloads.ts";
 import { type FrontEndMessage, ProtocolFeature } from "../../core/protocol.ts";
 import { RequestHeader, RequestType, Status } from "../../devices/blk/wire.ts";
 import type { Fd } from "../../ffi/mod.ts";
 import { Client, u64 } from "../bad-input/client.ts";
 import { memTable, REGION_SIZE, regions, ringAddresses, state } from "../bad-input/guest.ts";
+import { PackedRing } from "../bad-input/packed-ring.ts";
 import { type Descriptor, Ring, WRITE } from "../bad-input/ring.ts";
 import type { Arena } from "./arena.ts";
 import { ECHO } from "./parts-device.ts";
@@ -61,7 +62,9 @@ export class Session implements Disposable {
       offset,
     }));
     this.must("SET_MEM_TABLE", memTable(table), [arena.memfd, arena.memfd]);
-    this.rings = Array.from({ length: rings }, (_, i) => new Ring(i, size, arena.view));
+    const packed = has(this.features, RingFeature.RING_PACKED);
+    const Kind = packed ? PackedRing : Ring;
+    this.rings = Array.from({ length: rings }, (_, i) => new Kind(i, size, arena.view));
     for (const ring of this.rings) this.start(ring);
   }
 
@@ -71,13 +74,11 @@ export class Session implements Disposable {
     if (outcome !== "ok") throw new Error(`A correct ${message} was answered "${outcome}"`);
   }
 
-  /** Sets an empty ring up and starts it. `base` is its first available and used index. */
-  start(ring: Ring, base = 0): void {
+  /** Sets an empty ring up and starts it; at `base`, if what lies in the ring says so too. */
+  start(ring: Ring, base: number = ring.emptyBase, prepare: () => void = () => {}): void {
     const { index } = ring;
     ring.clear();
-    ring.availableIndex = base;
-    ring.usedIndex = base;
-    ring.seen = base;
+    prepare();
     this.must("SET_VRING_NUM", state(index, ring.size));
     this.must("SET_VRING_BASE", state(index, base));
     this.must("SET_VRING_ADDR", ringAddresses(ring));

@@ -4,28 +4,20 @@
  */
 import type { Random } from "../bad-input/random.ts";
 import { AVAILABLE, INDIRECT, NEXT, type Ring, USED, WRITE } from "../bad-input/ring.ts";
-import { type Arena, TABLE_BYTES, TABLES } from "./arena.ts";
+import { TABLE_BYTES, TABLES } from "./arena.ts";
 import { type Buffers, faultyAddress, faultyFlags, faultyLength } from "./buffers.ts";
+import { type RingFuzzer, type RingFuzzerOptions, TABLE_ENTRIES } from "./ring-fuzzer.ts";
 
-const TABLE_ENTRIES = TABLE_BYTES / 16;
 /** Words of a descriptor: address low and high, length, flags and next. */
 const HIGH = 1;
 const LENGTH = 2;
 const LINK = 3;
 
-export interface SplitOptions {
-  readonly arena: Arena;
+export class SplitFuzzer implements RingFuzzer {
   readonly ring: Ring;
-  readonly random: Random;
-  readonly buffers: Buffers;
-  readonly indirect: boolean;
-}
-
-export class SplitFuzzer {
-  readonly ring: Ring;
-  /** Descriptors made available, and those in chains that came back. */
   offered = 0;
   walked = 0;
+  readonly strict = true;
   readonly #random: Random;
   readonly #buffers: Buffers;
   readonly #indirect: boolean;
@@ -40,8 +32,10 @@ export class SplitFuzzer {
   #chainCount = 0;
   #start = 0;
   #target = 0;
+  /** Chains are not what they were. */
+  #flipped = false;
 
-  constructor({ arena, ring, random, buffers, indirect }: SplitOptions) {
+  constructor({ arena, ring, random, buffers, indirect }: RingFuzzerOptions) {
     this.ring = ring;
     this.#random = random;
     this.#buffers = buffers;
@@ -51,12 +45,22 @@ export class SplitFuzzer {
     this.#tables = (TABLES + ring.index * TABLE_BYTES) >> 2;
   }
 
-  /** Writes a batch into a ring that is at rest and makes it available. */
+  randomBase(): number {
+    const random = this.#random;
+    return random.chance(0.5) ? random.below(65536) : 65535 - random.below(300);
+  }
+
+  begin(base: number): void {
+    this.ring.availableIndex = base;
+    this.ring.usedIndex = base;
+  }
+
   fill(): void {
     const random = this.#random;
     this.#start = this.ring.availableIndex;
     this.#slotCount = 0;
     this.#chainCount = 0;
+    this.#flipped = false;
     this.#makeChains();
     this.#target = (this.#start + this.#chainCount) & 0xffff;
     this.#askForCall();
@@ -65,19 +69,18 @@ export class SplitFuzzer {
     this.ring.availableIndex = this.#target;
   }
 
-  /** Everything that was made available came back. */
   get done(): boolean {
     return this.ring.usedIndex === this.#target;
   }
 
-  /** Counts what came back of the last batch. */
   settle(): void {
+    if (this.#flipped) return;
     const back = Math.min((this.ring.usedIndex - this.#start) & 0xffff, this.#chainCount);
     for (let i = 0; i < back; i++) this.walked += this.#chains[i]!;
   }
 
-  /** Changes one field that the device may be reading. */
   flip(): void {
+    this.#flipped = true;
     const random = this.#random;
     const kind = random.below(10);
     if (kind === 0 || this.#slotCount === 0) {
@@ -87,7 +90,7 @@ export class SplitFuzzer {
     else this.#spoilDescriptor(this.#slots[random.below(this.#slotCount)]!);
   }
 
-  /** Ends flipping: the ring says again what it said before. */
+  /** The ring says again what it said before. */
   restore(): void {
     this.ring.availableIndex = this.#target;
   }
