@@ -346,7 +346,7 @@ export class Vring {
   #inflightPart(): InflightPart | null {
     const { inflight } = this.#context;
     if (inflight === null) return null;
-    const bytes = inflight.part(this.index, this.#size);
+    const bytes = inflight.part(this.index, this.#size, this.#packed);
     return { bytes, queueSize: inflight.shape.queueSize };
   }
 
@@ -398,6 +398,7 @@ export class Vring {
     this.#kickWatch?.[Symbol.dispose]();
     this.#kickWatch = null;
     if (!queue.paused) {
+      this.#submitReplays(queue);
       queue.paused = true;
       this.#tellDevice("stopping");
       queue.publish();
@@ -411,6 +412,16 @@ export class Vring {
       this.#broken = true;
       this.#idle();
     });
+  }
+
+  /** What an earlier back-end had in flight is in flight still, and ends with the rest. */
+  #submitReplays(queue: Queue): void {
+    try {
+      let more = true;
+      while (more && queue.replays > 0 && !this.#broken) more = this.#drain!.run();
+    } catch (error) {
+      this.#break(error);
+    }
   }
 
   /** Nothing is in flight any more, or it is given up. */
