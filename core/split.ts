@@ -197,22 +197,28 @@ export class SplitQueue extends Queue {
       throw new Error(`Cannot complete chain ${head} of queue ${this.index}: it is not in flight`);
     }
     this.inFlight--;
-    if (this.#plain) {
-      this.#taken[head] = 0;
-      const at = 1 + ((this.#nextUsed & this.#mask) << 1);
-      this.#used32[at] = head;
-      this.#used32[at + 1] = written;
-      this.#nextUsed = (this.#nextUsed + 1) & 0xffff;
-    } else this.#completeInOrder(head, written);
+    if (this.#plain) this.#use(head, written);
+    else this.#completeTracked(head, written);
     if (!this.draining) this.requestPublish();
   }
 
-  #completeInOrder(early: number, written: number): void {
+  #completeTracked(early: number, written: number): void {
     const order = this.#order;
-    if (order === null) return this.#use(early, written);
+    if (order === null) return this.#useTracked(early, written);
     this.#taken[early] = 2;
     order.complete(early, written);
-    for (let head = order.next(); head >= 0; head = order.next()) this.#use(head, order.written);
+    for (let head = order.next(); head >= 0; head = order.next()) {
+      this.#useTracked(head, order.written);
+    }
+  }
+
+  #useTracked(head: number, written: number): void {
+    const slot = this.#nextUsed & this.#mask;
+    this.#use(head, written);
+    this.#inflight?.complete(head);
+    if (this.log === null) return;
+    this.markChain(head);
+    this.markRing(4 + slot * 8, 8);
   }
 
   /** Writes the used element of a chain. */
@@ -221,7 +227,6 @@ export class SplitQueue extends Queue {
     const at = 1 + ((this.#nextUsed & this.#mask) << 1);
     this.#used32[at] = head;
     this.#used32[at + 1] = written;
-    if (!this.#plain) this.#trackUse(head, at);
     this.#nextUsed = (this.#nextUsed + 1) & 0xffff;
   }
 
@@ -251,14 +256,6 @@ export class SplitQueue extends Queue {
     else Atomics.store(this.#used16, FLAGS, 0);
     if (this.log !== null) this.#markEvent();
     return Atomics.load(this.#available, INDEX) !== at;
-  }
-
-  /** `at`: where the used element is, in words. */
-  #trackUse(head: number, at: number): void {
-    this.#inflight?.complete(head);
-    if (this.log === null) return;
-    this.markChain(head);
-    this.markRing(at * 4, 8);
   }
 
   #markIndex(): void {
