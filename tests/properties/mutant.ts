@@ -21,7 +21,10 @@ interface Queues {
   SplitQueue: typeof SplitQueue;
   PackedQueue: typeof PackedQueue;
 }
-const files = { SplitQueue: "split.ts", PackedQueue: "packed.ts" } as const;
+const files = {
+  SplitQueue: ["split.ts"],
+  PackedQueue: ["packed-format.ts", "packed.ts"],
+} as const;
 const folder = new URL(`../../.cache/mutants/${runtime.name}-${process.pid}/`, import.meta.url);
 
 /** The class as it is after the edits. Throws when the sources do not have what is to be edited. */
@@ -30,7 +33,7 @@ export async function mutate<Q extends keyof Queues>(
   { name, edits }: Mutation,
 ): Promise<Queues[Q]> {
   // A class comes after its base.
-  const sources = ["queue.ts", files[queue]];
+  const sources: string[] = ["queue.ts", ...files[queue]];
   const texts = sources.map((source) => readFileSync(new URL(source, core), "utf8"));
   for (const [from, to] of edits) {
     const places = texts.filter((text) => text.includes(from));
@@ -48,7 +51,7 @@ export async function mutate<Q extends keyof Queues>(
     );
     writeFileSync(new URL(sources[i]!, target), copy);
   });
-  const file = new URL(files[queue], target);
+  const file = new URL(sources.at(-1)!, target);
   const path = runtime.name === "bun" ? fileURLToPath(file) : file.href;
   return (await import(path))[queue];
 }
