@@ -184,7 +184,7 @@ export class RingBurst implements Disposable {
   #verify(): void {
     if (this.#quiet === null) return;
     const { target, tally } = this.#options;
-    this.#session.verify(target.name, this.#quiet, tally.batches);
+    this.#session.verify(target.variant.device, this.#quiet, tally.batches);
     tally.verified++;
   }
 }

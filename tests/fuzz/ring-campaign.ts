@@ -2,14 +2,16 @@
 import type { Random } from "../bad-input/random.ts";
 import { type Bench, Campaign } from "./campaign.ts";
 import { newRingTally, RingBurst } from "./ring-burst.ts";
-import type { TargetName } from "./target.ts";
+import type { Variant } from "./target.ts";
 
 const DESCRIPTORS_PER_BURST = 20_000;
 
 export class RingCampaign extends Campaign {
   readonly tally = newRingTally();
   protected override readonly kind = "rings";
-  protected override readonly turns: readonly TargetName[] = ["blk", "parts", "blk", "rng"];
+  protected override readonly turns: readonly Variant[] = ["blk", "parts", "blk", "rng"].map(
+    (device) => ({ device }) as Variant,
+  );
 
   override get amount(): number {
     return this.tally.walked;

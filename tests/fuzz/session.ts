@@ -10,7 +10,7 @@ import { PackedRing } from "../bad-input/packed-ring.ts";
 import { type Descriptor, Ring, WRITE } from "../bad-input/ring.ts";
 import type { Arena } from "./arena.ts";
 import { ECHO } from "./parts-device.ts";
-import type { TargetName } from "./target.ts";
+import type { DeviceName } from "./target.ts";
 
 /** What a session asks for, as far as it is offered. */
 const wantedFeatures = mask(
@@ -96,7 +96,7 @@ export class Session implements Disposable {
   }
 
   /** Runs requests whose results are known. Throws when one is wrong or missing. */
-  verify(device: TargetName, ring: Ring, seed: number): void {
+  verify(device: DeviceName, ring: Ring, seed: number): void {
     if (device === "blk") this.#verifyDisk(ring, seed);
     else if (device === "rng") this.#verifyEntropy(ring);
     else this.#verifyEcho(ring, seed);
