@@ -25,7 +25,7 @@ import { AVAILABLE, RING_STRIDE, USED } from "../bad-input/ring.ts";
 import { RINGS } from "./arena.ts";
 import { likelyPayload, wildWord } from "./fields.ts";
 import { mutate } from "./mutate.ts";
-import { Objects } from "./objects.ts";
+import { Objects, scribble } from "./objects.ts";
 import type { Draft, Outcome, Passed, Reply } from "./wire.ts";
 import { accepted } from "./wire.ts";
 
@@ -95,6 +95,7 @@ export class MessageMaker {
   learn(name: string, { payload, fds }: Reply): void {
     this.#replies.set(name, payload);
     this.#objects.keep(name, fds);
+    if (this.#random.chance(0.3)) for (const fd of fds) scribble(fd, this.#random);
   }
 
   /** What became of a draft. */

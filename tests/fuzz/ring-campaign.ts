@@ -34,10 +34,12 @@ export class RingCampaign extends Campaign {
   }
 
   override toString(): string {
-    const { offered, walked, batches, packed, broken, flipped, stopped, verified } = this.tally;
+    const { offered, walked, batches, packed, broken, flipped, stopped, forged, verified } =
+      this.tally;
     return (
       `${walked} descriptors walked of ${offered} made available in ${batches} batches, ${packed} of them packed: ` +
-      `${broken} broke their ring, ${flipped} changed meanwhile, ${stopped} were cut off; ` +
+      `${broken} broke their ring, ${flipped} changed meanwhile, ${stopped} were cut off, ` +
+      `${forged} began with a forged in-flight region; ` +
       `${verified} times another queue was verified`
     );
   }
