@@ -25,15 +25,15 @@ import { AVAILABLE, RING_STRIDE, USED } from "../bad-input/ring.ts";
 import { RINGS } from "./arena.ts";
 import { likelyPayload, wildWord } from "./fields.ts";
 import { mutate } from "./mutate.ts";
-import { Objects } from "./objects.ts";
+import { Objects, scribble } from "./objects.ts";
 import type { Draft, Outcome, Passed, Reply } from "./wire.ts";
 import { accepted } from "./wire.ts";
 
-export const rows: readonly MessageRow[] = Object.values(frontEndMessages);
-const byName = new Map(rows.map((row) => [row.name, row]));
+const byName: ReadonlyMap<string, MessageRow> = new Map(Object.entries(frontEndMessages));
 
-/** Rows that make rings run; some connections do without them, because others want them stopped. */
-const starters = rows.filter(({ name }) => /^SET_VRING_(KICK|ENABLE)$|^VRING_KICK$/.test(name));
+/** Makes rings run; some connections do without, because other messages want them stopped. */
+const starts = ({ name }: MessageRow): boolean =>
+  /^SET_VRING_(KICK|ENABLE)$|^VRING_KICK$/.test(name);
 
 interface Step {
   readonly row: MessageRow;
@@ -43,6 +43,8 @@ interface Step {
 }
 
 export interface MakerOptions {
+  /** What the back-end knows. */
+  readonly rows: readonly MessageRow[];
   /** The row that this burst is about, and those that go with it. */
   readonly focus: MessageRow;
   /** Vrings of the device. */
@@ -52,6 +54,7 @@ export interface MakerOptions {
 export class MessageMaker {
   readonly #random: Random;
   readonly #objects: Objects;
+  readonly #rows: readonly MessageRow[];
   readonly #family: readonly MessageRow[];
   readonly #queues: number;
   /** Replies by the names of their rows. */
@@ -67,9 +70,10 @@ export class MessageMaker {
   /** Protocol features that were accepted last. */
   #protocol = 0n;
 
-  constructor(random: Random, objects: Objects, { focus, queues }: MakerOptions) {
+  constructor(random: Random, objects: Objects, { rows, focus, queues }: MakerOptions) {
     this.#random = random;
     this.#objects = objects;
+    this.#rows = rows;
     this.#queues = Math.min(queues, RINGS);
     this.#family = rows.filter(
       ({ needs, name }) => name === focus.name || (needs !== undefined && needs === focus.needs),
@@ -91,6 +95,7 @@ export class MessageMaker {
   learn(name: string, { payload, fds }: Reply): void {
     this.#replies.set(name, payload);
     this.#objects.keep(name, fds);
+    if (this.#random.chance(0.3)) for (const fd of fds) scribble(fd, this.#random);
   }
 
   /** What became of a draft. */
@@ -166,13 +171,13 @@ export class MessageMaker {
     } else if (!this.#ringing && random.chance(0.05)) {
       this.#plan = [{ row: frontEndMessages.SET_STATUS, num: 0 }];
     } else {
-      let row = random.pick(random.chance(0.35) ? this.#family : rows);
+      let row = random.pick(random.chance(0.35) ? this.#family : this.#rows);
       // Most of what a connection does not survive is left out, or none would get anywhere.
-      if (this.#ends(row) && random.chance(0.9)) row = random.pick(rows);
+      if (this.#ends(row) && random.chance(0.9)) row = random.pick(this.#rows);
       if (this.#ends(row) && random.chance(0.9)) row = frontEndMessages.GET_FEATURES;
-      const skip = !this.#ringing && starters.includes(row) && random.chance(0.95);
+      const skip = !this.#ringing && starts(row) && random.chance(0.95);
       this.#plan = [{ row: skip ? random.pick(this.#family) : row }];
-      if (skip && starters.includes(this.#plan[0]!.row)) this.#ringing = true;
+      if (skip && starts(this.#plan[0]!.row)) this.#ringing = true;
     }
   }
 
@@ -270,7 +275,9 @@ export class MessageMaker {
   /** Replies to rows that need the same feature. */
   #relatives({ needs }: MessageRow): Uint8Array[] {
     if (needs === undefined) return [];
-    const related = [...this.#replies].filter(([name]) => byName.get(name)?.needs === needs);
+    const related = [...this.#replies].filter(
+      ([name]) => this.#rows.find((row) => row.name === name)?.needs === needs,
+    );
     return related.map(([, reply]) => reply).filter(({ length }) => length >= 8);
   }
 

@@ -2,14 +2,16 @@
 import type { Random } from "../bad-input/random.ts";
 import { type Bench, Campaign } from "./campaign.ts";
 import { newRingTally, RingBurst } from "./ring-burst.ts";
-import type { TargetName } from "./target.ts";
+import type { Variant } from "./target.ts";
 
 const DESCRIPTORS_PER_BURST = 20_000;
 
 export class RingCampaign extends Campaign {
   readonly tally = newRingTally();
   protected override readonly kind = "rings";
-  protected override readonly turns: readonly TargetName[] = ["blk", "parts", "blk", "rng"];
+  protected override readonly turns: readonly Variant[] = ["blk", "parts", "blk", "rng"].map(
+    (device) => ({ device }) as Variant,
+  );
 
   override get amount(): number {
     return this.tally.walked;
@@ -32,10 +34,12 @@ export class RingCampaign extends Campaign {
   }
 
   override toString(): string {
-    const { offered, walked, batches, packed, broken, flipped, stopped, verified } = this.tally;
+    const { offered, walked, batches, packed, broken, flipped, stopped, forged, verified } =
+      this.tally;
     return (
       `${walked} descriptors walked of ${offered} made available in ${batches} batches, ${packed} of them packed: ` +
-      `${broken} broke their ring, ${flipped} changed meanwhile, ${stopped} were cut off; ` +
+      `${broken} broke their ring, ${flipped} changed meanwhile, ${stopped} were cut off, ` +
+      `${forged} began with a forged in-flight region; ` +
       `${verified} times another queue was verified`
     );
   }
