@@ -9,6 +9,7 @@ export {
   type BackEndRequestsOptions,
 } from "./backend-requests.ts";
 export { Connection, type ConnectionOptions, type Reply, type SideChannel } from "./connection.ts";
+export { DirtyBits, sendLog, sendLogSignal } from "./dirty-log.ts";
 export { DriverRing } from "./driver-ring.ts";
 export {
   type BlkConfig,

@@ -24,6 +24,7 @@ export const ringFeatures: bigint = mask(
 /** Protocol features that `Frontend` implements. */
 export const protocolFeatures: bigint = mask(
   ProtocolFeature.MQ,
+  ProtocolFeature.LOG_SHMFD,
   ProtocolFeature.REPLY_ACK,
   ProtocolFeature.BACKEND_REQ,
   ProtocolFeature.CONFIG,

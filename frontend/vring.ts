@@ -1,6 +1,6 @@
 /** One vring as a front-end sets it up: a driver's ring, its notifications, and the messages for both. */
 import { U64, VringAddr, VringState } from "../core/payloads.ts";
-import { frontEndMessages, type MessageRow, VRING_NO_FD } from "../core/protocol.ts";
+import { frontEndMessages, type MessageRow, VRING_LOG, VRING_NO_FD } from "../core/protocol.ts";
 import type { Fd } from "../ffi/mod.ts";
 import type { Connection } from "./connection.ts";
 import { DriverRing } from "./driver-ring.ts";
@@ -107,14 +107,18 @@ export class Vring implements Disposable {
     this.#sendState(connection, frontEndMessages.SET_VRING_BASE, base);
   }
 
-  setAddresses(connection: Connection): void {
+  /** `logged`: the back-end marks what it writes to the used part. */
+  setAddresses(connection: Connection, logged = false): void {
     const { descriptor, available, used } = this.ring.place;
     const user = (address: number) => BigInt(this.#memory.userAddress(address));
     const payload = VringAddr.encode({
       index: this.index,
+      flags: logged ? VRING_LOG : 0,
       descriptor: user(descriptor),
       available: user(available),
       used: user(used),
+      // As QEMU does, always.
+      log: BigInt(used),
     });
     connection.command(frontEndMessages.SET_VRING_ADDR, payload);
   }
