@@ -21,6 +21,7 @@ export interface RunContext {
   readonly ready?: ((backend: Backend) => void) | undefined;
   /** Leaves the JavaScript event loop free for other things; each wake-up costs 50 us more. */
   readonly events?: boolean | undefined;
+  readonly postcopy?: boolean | undefined;
 }
 
 /** Resolves when `signal` is aborted. */
@@ -61,11 +62,11 @@ export async function runDevice(
   definition: AnyDevice,
   options: unknown,
   endpoint: Endpoint,
-  { log, signal, ready, events }: RunContext,
+  { log, signal, ready, events, postcopy }: RunContext,
 ): Promise<void> {
   using loop = new Loop();
   if (events) loop.useEvents();
-  const opening = openBackend(definition, options, { loop, log }).catch(explainFailure);
+  const opening = openBackend(definition, options, { loop, log, postcopy }).catch(explainFailure);
   const backend = await Promise.race([opening, aborted(signal)]);
   if (backend === null) {
     opening.then(
@@ -108,6 +109,8 @@ export type ServeSettings<O extends TObject = TObject> = Endpoint & {
    * other JavaScript gets its turn a few times per second. Devices declared `async` always do this.
    */
   readonly events?: boolean;
+  /** Offers to take over guests before their memory has come, as `--postcopy` does. */
+  readonly postcopy?: boolean;
 };
 
 /**
@@ -122,7 +125,7 @@ export async function serve<O extends TObject>(
   device: DeviceDefinition<O, any, any>,
   settings: ServeSettings<O>,
 ): Promise<void> {
-  const { socketPath, fd, options = {}, log = new Log(), ready, events } = settings;
+  const { socketPath, fd, options = {}, log = new Log(), ready, events, postcopy } = settings;
   if ((socketPath === undefined) === (fd === undefined)) {
     throw new TypeError("Cannot serve a device: give either socketPath or fd");
   }
@@ -132,5 +135,6 @@ export async function serve<O extends TObject>(
     signal: settings.signal ?? new AbortController().signal,
     ready: () => ready?.(),
     events,
+    postcopy,
   });
 }

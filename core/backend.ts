@@ -16,6 +16,8 @@ import { Session } from "./session.ts";
 export interface BackendContext {
   readonly loop: Loop;
   readonly log: Log;
+  /** Offers postcopy migration, and not to add memory region by region, which excludes it. */
+  readonly postcopy?: boolean | undefined;
 }
 
 /** How long a listener rests after it failed, in milliseconds. */
@@ -38,7 +40,6 @@ const protocolFeatures = mask(
   ProtocolFeature.BACKEND_SEND_FD,
   ProtocolFeature.RESET_DEVICE,
   ProtocolFeature.INBAND_NOTIFICATIONS,
-  ProtocolFeature.CONFIGURE_MEM_SLOTS,
   ProtocolFeature.STATUS,
 );
 
@@ -116,7 +117,7 @@ export class Backend {
     definition: AnyDevice,
     options: unknown,
     opened: Opened<TObject, string>,
-    { loop, log, frontEnd }: BackendContext & { readonly frontEnd: FrontEnd },
+    { loop, log, frontEnd, postcopy = false }: BackendContext & { readonly frontEnd: FrontEnd },
   ) {
     const { queues, features } = definition;
     const offer = opened.offer ?? Object.keys(features);
@@ -125,7 +126,10 @@ export class Backend {
     this.loop = loop;
     this.log = log;
     this.frontEnd = frontEnd;
-    this.offeredProtocol = protocolFeatures | offeredParts(definition, opened.device);
+    this.offeredProtocol =
+      protocolFeatures |
+      mask(postcopy ? ProtocolFeature.PAGEFAULT : ProtocolFeature.CONFIGURE_MEM_SLOTS) |
+      offeredParts(definition, opened.device);
     this.queues = typeof queues === "function" ? queues(options) : queues;
     this.offered = ringFeatures | mask(...offer.map((name) => features[name] as number));
     this.#layout = definition.config;

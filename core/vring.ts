@@ -18,6 +18,7 @@ import type { Loop } from "./loop.ts";
 import type { GuestMemory } from "./memory.ts";
 import { Notifier } from "./notifier.ts";
 import { MAX_QUEUE_SIZE } from "./protocol.ts";
+import type { QueueOptions } from "./queue.ts";
 import { SplitQueue, splitRingBytes } from "./split.ts";
 
 /** How often a ring without a kick descriptor is looked at, in milliseconds. */
@@ -65,6 +66,7 @@ export class Vring {
   #broken = false;
   #queue: SplitQueue | null = null;
   #drain: Drain | null = null;
+  #startScheduled = false;
   #drainScheduled = false;
   #publishScheduled = false;
   #whenIdle: (() => void)[] = [];
@@ -213,9 +215,9 @@ export class Vring {
   }
 
   /** Starts the ring if memory that was missing has come. Failing is only logged. */
-  retryStart(): void {
+  retryStart(deferred = false): void {
     try {
-      this.#tryStart();
+      this.#tryStart(deferred);
     } catch (error) {
       this.#log.error("The ring cannot go on", { reason: (error as Error).message });
       this.#err.send();
@@ -238,10 +240,13 @@ export class Vring {
   }
 
   /** Starts the ring if everything is there. Throws `ProtocolError` when its addresses are wrong. */
-  #tryStart(): void {
+  #tryStart(deferred = false): void {
     const ready = this.#kicked && this.#enabled && !this.#suspended && !this.#broken;
     if (!ready || this.#queue !== null || this.#size === 0 || this.#addresses === null) return;
-    const queue = this.#makeQueue(this.#addresses);
+    const options = this.#queueOptions(this.#addresses);
+    // The queue reads its ring at once. While pages have yet to come, the answer goes first.
+    if (this.#context.memory.source !== null && !deferred) return this.#startLater();
+    const queue = new SplitQueue(options);
     this.#kickWatch ??= this.#watch(this.#kick, this.#polled);
     this.#queue = queue;
     this.#drain = new Drain(queue, this.#context.device);
@@ -252,11 +257,21 @@ export class Vring {
     this.scheduleDrain();
   }
 
-  #makeQueue({ descriptor, available, used }: RingAddresses): SplitQueue {
+  /** Starts the ring at the end of this round. */
+  #startLater(): void {
+    if (this.#startScheduled) return;
+    this.#startScheduled = true;
+    this.#context.loop.defer(() => {
+      this.#startScheduled = false;
+      this.retryStart(true);
+    });
+  }
+
+  #queueOptions({ descriptor, available, used }: RingAddresses): QueueOptions {
     const size = this.#size;
     const bytes = splitRingBytes(size);
     const { features, memory } = this.#context;
-    return new SplitQueue({
+    return {
       index: this.index,
       name: this.spec.name,
       size,
@@ -271,7 +286,7 @@ export class Vring {
       broken: (error) => this.#break(error),
       requestPublish: () => this.#schedulePublish(),
       requestDrain: () => this.scheduleDrain(),
-    });
+    };
   }
 
   #locate(part: string, userAddress: number, length: number, alignment: number): number {

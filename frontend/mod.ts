@@ -62,6 +62,7 @@ export {
   startStateTransfer,
 } from "./parts.ts";
 export { fillPattern, isPattern } from "./pattern.ts";
+export { type PageServer, Postcopy } from "./postcopy.ts";
 export type { RingPlace } from "./ring-place.ts";
 export { Vring, type VringOptions } from "./vring.ts";
 export { PollSet, sleep, waitFor } from "./wait.ts";

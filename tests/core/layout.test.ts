@@ -75,7 +75,7 @@ describe("The layouts of the protocol", () => {
 
   test("bound the payloads that messages may have", () => {
     const { payloadSizes } = payloads;
-    assert.deepEqual(payloadSizes.memTable, { min: 8, max: 8 + 8 * 32 });
+    assert.deepEqual(payloadSizes.memTable, { min: 0, max: 8 + 8 * 32 });
     assert.deepEqual(payloadSizes.memRegion, { min: 32, max: 40 });
     assert.deepEqual(payloadSizes.config, { min: 12, max: 12 + 256 });
     assert.deepEqual(payloadSizes.shmemConfig, { min: 2056, max: 2056 });
