@@ -4,7 +4,7 @@ import { readdirSync, readFileSync } from "node:fs";
 import { after, before, describe, test } from "node:test";
 import { handlers } from "../../core/handlers/mod.ts";
 import { type Conversation, parseConversations, type Step } from "./parse.ts";
-import { TestServer } from "./server.ts";
+import { type TestClient, TestServer } from "./server.ts";
 
 const folder = new URL("./", import.meta.url);
 const files = readdirSync(folder).filter((name) => name.endsWith(".txt"));
@@ -21,38 +21,44 @@ const barrier: readonly Step[] = parseConversations(`## barrier
 const handled = handlers.flatMap((handler, code) => (handler === undefined ? [] : [code]));
 
 describe("The golden vectors", () => {
-  let server: TestServer;
+  let plain: TestServer;
+  let postcopy: TestServer;
   before(async () => {
-    server = await TestServer.start();
+    plain = await TestServer.start();
+    postcopy = await TestServer.start({ postcopy: true });
   });
-  after(() => server.stop());
+  after(() => Promise.all([plain.stop(), postcopy.stop()]));
 
   for (const [file, conversations] of all) {
     for (const conversation of conversations) {
-      test(`${file}: ${conversation.name}`, () => play(conversation));
+      test(`${file}: ${conversation.name}`, () =>
+        play(conversation, file === "postcopy.txt" ? postcopy : plain));
     }
   }
 
-  async function play({ steps }: Conversation): Promise<void> {
+  async function play({ steps }: Conversation, server: TestServer): Promise<void> {
     await using client = server.connect();
     const ends = steps.at(-1)!.kind === "=";
-    for (const step of ends ? steps : [...steps, ...barrier]) await take(step, client);
+    for (const step of ends ? steps : [...steps, ...barrier]) await take(step, client, server);
     if (!ends) assert.equal(client.pending(), 0, "nobody asked for more");
   }
 
-  async function take(step: Step, client: ReturnType<TestServer["connect"]>): Promise<void> {
-    const { kind, bytes, words, line } = step;
+  async function take(step: Step, client: TestClient, server: TestServer): Promise<void> {
+    const { kind, bytes, mask, words, line } = step;
+    const receive = async (read: (length: number) => Promise<Uint8Array>) => {
+      const got = await read(bytes.length);
+      assert.equal(hex(got.map((byte, i) => byte & mask[i]!)), hex(bytes), `line ${line}`);
+      assert.equal(client.descriptors(), words.length, `descriptors of line ${line}`);
+    };
     switch (kind) {
       case ">":
         return client.send(bytes, words);
       case "<":
-        assert.equal(hex(await client.receive(bytes.length)), hex(bytes), `line ${line}`);
-        return assert.equal(client.descriptors(), words.length, `descriptors of line ${line}`);
+        return receive((length) => client.receive(length));
       case ">>":
         return client.sendOnChannel(bytes, words);
       case "<<":
-        assert.equal(hex(await client.receiveOnChannel(bytes.length)), hex(bytes), `line ${line}`);
-        return assert.equal(client.descriptors(), words.length, `descriptors of line ${line}`);
+        return receive((length) => client.receiveOnChannel(length));
       case "!":
         return server.act(words[0]!, words[1]);
       case "=":

@@ -35,12 +35,12 @@ export class TestServer {
     writeFileSync(join(this.folder, "regular"), "text");
   }
 
-  static async start(): Promise<TestServer> {
+  static async start({ postcopy = false } = {}): Promise<TestServer> {
     const loop = new Loop();
     loop.useEvents();
     const server = new TestServer(loop);
     const log = new Log((record) => server.records.push(record), "debug");
-    server.#backend = await openBackend(vectorDevice, {}, { loop, log });
+    server.#backend = await openBackend(vectorDevice, {}, { loop, log, postcopy });
     return server;
   }
 
