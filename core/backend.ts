@@ -28,19 +28,28 @@ const ringFeatures = mask(
   RingFeature.INDIRECT_DESC,
   RingFeature.EVENT_IDX,
   RingFeature.VERSION_1,
+  VhostFeature.LOG_ALL,
+  RingFeature.RING_PACKED,
+  // Rings are stopped and set up again by the usual messages: nothing else is needed for it.
+  RingFeature.RING_RESET,
+  RingFeature.NOTIFY_ON_EMPTY,
   VhostFeature.PROTOCOL_FEATURES,
 );
 
 /** Protocol features that every device gets from the framework. */
 const protocolFeatures = mask(
   ProtocolFeature.MQ,
+  ProtocolFeature.LOG_SHMFD,
   ProtocolFeature.REPLY_ACK,
   ProtocolFeature.BACKEND_REQ,
   ProtocolFeature.CONFIG,
   ProtocolFeature.BACKEND_SEND_FD,
+  ProtocolFeature.INFLIGHT_SHMFD,
   ProtocolFeature.RESET_DEVICE,
   ProtocolFeature.INBAND_NOTIFICATIONS,
   ProtocolFeature.STATUS,
+  ProtocolFeature.GET_VRING_BASE_INFLIGHT,
+  ProtocolFeature.GET_VRING_BASE_SKIP_DRAIN,
 );
 
 /**
@@ -131,7 +140,8 @@ export class Backend {
       mask(postcopy ? ProtocolFeature.PAGEFAULT : ProtocolFeature.CONFIGURE_MEM_SLOTS) |
       offeredParts(definition, opened.device);
     this.queues = typeof queues === "function" ? queues(options) : queues;
-    this.offered = ringFeatures | mask(...offer.map((name) => features[name] as number));
+    const order = definition.inOrder ? mask(RingFeature.IN_ORDER) : 0n;
+    this.offered = ringFeatures | order | mask(...offer.map((name) => features[name] as number));
     this.#layout = definition.config;
     this.#values = opened.config;
     this.#config = this.#layout.encode(opened.config);

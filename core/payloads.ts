@@ -129,7 +129,7 @@ export const payloadSizes = {
   // libvhost-user's own front-ends of 2019 sent the region without its leading padding.
   memRegion: { min: Region.size, max: SingleRegion.size },
   // With LOG_SHMFD an area, without it a bare address.
-  log: { min: U64.size, max: LogArea.size },
+  log: exactly(LogArea.size),
   // QEMU sends a u64 that nobody reads, others nothing.
   optionalU64: { min: 0, max: U64.size },
   iotlb: exactly(Iotlb.size),

@@ -6,9 +6,11 @@ import type { Fd } from "../ffi/mod.ts";
 import type { Backend } from "./backend.ts";
 import { Connection, type Message } from "./connection.ts";
 import type { StateTransfer } from "./device-state.ts";
+import { DirtyLog } from "./dirty-log.ts";
 import { ProtocolError } from "./errors.ts";
 import { has } from "./features.ts";
 import { handlers, type Outcome, SILENT, WAIT } from "./handlers/mod.ts";
+import type { InflightRegion } from "./inflight.ts";
 import { GuestMemory } from "./memory.ts";
 import { U64 } from "./payloads.ts";
 import type { Postcopy } from "./postcopy.ts";
@@ -26,6 +28,9 @@ export class Session {
   protocolFeatures = 0n;
   /** Device status, as far as the front-end reports it. */
   status = 0;
+  readonly dirtyLog = new DirtyLog();
+  /** What the front-end keeps of requests in flight, once it has given it to us. */
+  inflight: InflightRegion | null = null;
   requests: RequestChannel | null = null;
   /** The last transfer of device state, until there is another. */
   transfer: StateTransfer | null = null;
@@ -50,6 +55,10 @@ export class Session {
       log,
       device,
       memory: this.memory,
+      dirtyLog: this.dirtyLog,
+      get inflight() {
+        return session.inflight;
+      },
       get features() {
         return session.features;
       },
@@ -235,6 +244,8 @@ export class Session {
     this.stopRings(() => {
       for (const vring of this.vrings) vring.dispose();
       this.memory[Symbol.dispose]();
+      this.dirtyLog[Symbol.dispose]();
+      this.inflight?.[Symbol.dispose]();
       this.#onEnd();
     });
   }

@@ -8,17 +8,20 @@
  */
 import type { Fd } from "../ffi/mod.ts";
 import type { Device, QueueSpec } from "./device.ts";
+import type { DirtyLog, RingLog } from "./dirty-log.ts";
 import { Drain } from "./drain.ts";
 import { GuestError, ProtocolError } from "./errors.ts";
-import { has, RingFeature } from "./features.ts";
+import { has, RingFeature, VhostFeature } from "./features.ts";
 import { hex } from "./hex.ts";
+import type { InflightRegion } from "./inflight.ts";
 import { checkKick, watchKick } from "./kick.ts";
 import type { Log } from "./log.ts";
 import type { Loop } from "./loop.ts";
 import type { GuestMemory } from "./memory.ts";
 import { Notifier } from "./notifier.ts";
+import { checkPackedBase, PackedQueue, packedRingBytes } from "./packed.ts";
 import { MAX_QUEUE_SIZE } from "./protocol.ts";
-import type { QueueOptions } from "./queue.ts";
+import type { InflightPart, Queue, QueueOptions } from "./queue.ts";
 import { SplitQueue, splitRingBytes } from "./split.ts";
 
 /** How often a ring without a kick descriptor is looked at, in milliseconds. */
@@ -31,6 +34,8 @@ export interface RingAddresses {
   readonly descriptor: number;
   readonly available: number;
   readonly used: number;
+  /** Guest-physical address to mark what is written to the used part at, or null not to mark it. */
+  readonly log?: number | null;
 }
 
 /** What a vring needs of its session. */
@@ -39,6 +44,8 @@ export interface VringContext {
   readonly log: Log;
   readonly device: Device;
   readonly memory: GuestMemory;
+  readonly dirtyLog: DirtyLog;
+  readonly inflight: InflightRegion | null;
   /** The feature bits the driver accepted. */
   readonly features: bigint;
   /** Notifies the front-end by a message, where that was agreed on. */
@@ -54,6 +61,8 @@ export class Vring {
   readonly #err: Notifier;
   #size = 0;
   #base = 0;
+  /** Whether the base is one of a packed ring. */
+  #basePacked = false;
   #addresses: RingAddresses | null = null;
   #kick: Fd | null = null;
   #kicked = false;
@@ -64,7 +73,7 @@ export class Vring {
   #suspended = false;
   /** The driver or the device was at fault: nothing is taken until the ring is set up again. */
   #broken = false;
-  #queue: SplitQueue | null = null;
+  #queue: Queue | null = null;
   #drain: Drain | null = null;
   #startScheduled = false;
   #drainScheduled = false;
@@ -96,29 +105,28 @@ export class Vring {
   }
 
   setSize(size: number): void {
-    const limit = this.spec.maxSize ?? MAX_QUEUE_SIZE;
     this.#refuseWhileRunning("the size");
-    if (size === 0 || size > limit || (size & (size - 1)) !== 0) {
-      throw new ProtocolError(
-        `Cannot use a ring of ${size} descriptors: it must be a power of 2 up to ${limit}`,
-      );
-    }
+    checkSize(size, this.spec.maxSize ?? MAX_QUEUE_SIZE, this.#packed);
     this.#size = size;
     this.#tryStart();
   }
 
   setBase(base: number): void {
     this.#refuseWhileRunning("the base");
-    if (base > 0xffff) throw new ProtocolError(`Cannot start a split ring at index ${base}`);
+    if (!this.#packed) checkSplitBase(base);
+    else if (this.#size > 0) checkPackedBase(base, this.#size);
     this.#base = base;
+    this.#basePacked = this.#packed;
   }
 
-  setAddresses(addresses: RingAddresses): void {
-    const { descriptor, available, used } = addresses;
-    if (descriptor % 16 !== 0 || available % 2 !== 0 || used % 4 !== 0) {
+  /** Calls `done` when they are in force: a running ring completes what it has in flight first. */
+  setAddresses(addresses: RingAddresses, done: () => void = () => {}): void {
+    const { descriptor, available, used, log = null } = addresses;
+    const alignment = this.#packed ? 4 : 2;
+    if (descriptor % 16 !== 0 || available % alignment !== 0 || used % 4 !== 0) {
       throw new ProtocolError(
         `Cannot use ring addresses ${hex(descriptor)}, ${hex(available)}, ${hex(used)}: ` +
-          "they must be aligned to 16, 2 and 4 bytes",
+          `they must be aligned to 16, ${alignment} and 4 bytes`,
       );
     }
     const old = this.#addresses;
@@ -129,8 +137,16 @@ export class Vring {
       old.available === available &&
       old.used === used;
     if (!same) this.#refuseWhileRunning("the addresses");
-    this.#addresses = addresses;
-    this.#tryStart();
+    if (this.#queue === null || log === (old?.log ?? null)) {
+      this.#addresses = addresses;
+      this.#tryStart();
+      return done();
+    }
+    this.suspend(() => {
+      this.#addresses = addresses;
+      this.unsuspend();
+      done();
+    });
   }
 
   /** Kicks the ring off. Takes `fd` unless it throws; null means that the ring is polled. */
@@ -202,6 +218,25 @@ export class Vring {
     });
   }
 
+  /**
+   * Stops the ring at once. Requests in flight are given up here: they stay in the in-flight region.
+   * Returns where to go on.
+   */
+  stopAtOnce(): number {
+    this.#kicked = false;
+    this.#dropKick();
+    const queue = this.#queue;
+    if (queue !== null && !queue.paused) {
+      queue.paused = true;
+      this.#tellDevice("stopping");
+      queue.publish();
+    }
+    this.#idle();
+    this.#broken = false;
+    this.#suspended = false;
+    return this.#base;
+  }
+
   /** Pauses the ring. `done` is called when nothing is in flight and memory may change. */
   suspend(done: () => void): void {
     this.#suspended = true;
@@ -233,6 +268,11 @@ export class Vring {
     this.#err.replace(null);
   }
 
+  /** Whether the ring is packed if it starts now: firmware may use split rings, its system packed ones. */
+  get #packed(): boolean {
+    return has(this.#context.features, RingFeature.RING_PACKED);
+  }
+
   #refuseWhileRunning(what: string): void {
     if (this.#queue !== null) {
       throw new ProtocolError(`Cannot change ${what} of vring ${this.index} while it is running`);
@@ -246,11 +286,14 @@ export class Vring {
     const options = this.#queueOptions(this.#addresses);
     // The queue reads its ring at once. While pages have yet to come, the answer goes first.
     if (this.#context.memory.source !== null && !deferred) return this.#startLater();
-    const queue = new SplitQueue(options);
+    const queue = this.#packed ? new PackedQueue(options) : new SplitQueue(options);
     this.#kickWatch ??= this.#watch(this.#kick, this.#polled);
     this.#queue = queue;
     this.#drain = new Drain(queue, this.#context.device);
     this.#log.debug("The vring starts", { size: this.#size, base: this.#base });
+    if (queue.replays > 0) {
+      this.#log.info("Requests that were in flight are submitted again", { count: queue.replays });
+    }
     // The driver may have missed the last call of a back-end that was killed.
     this.#call.send();
     this.#tellDevice("started");
@@ -269,24 +312,51 @@ export class Vring {
 
   #queueOptions({ descriptor, available, used }: RingAddresses): QueueOptions {
     const size = this.#size;
-    const bytes = splitRingBytes(size);
+    const packed = this.#packed;
+    // The size and the base may have been set under other features.
+    checkSize(size, MAX_QUEUE_SIZE, packed);
+    if (this.#basePacked !== packed) this.#base = 0;
+    if (packed) checkPackedBase(this.#base, size);
+    const bytes = packed ? packedRingBytes(size) : splitRingBytes(size);
+    const [table, driver, device] = packed
+      ? ["descriptor ring", "driver event area", "device event area"]
+      : ["descriptor table", "available ring", "used ring"];
     const { features, memory } = this.#context;
     return {
       index: this.index,
       name: this.spec.name,
       size,
       memory,
-      descriptor: this.#locate("descriptor table", descriptor, bytes.descriptor, 16),
-      available: this.#locate("available ring", available, bytes.available, 2),
-      used: this.#locate("used ring", used, bytes.used, 4),
+      descriptor: this.#locate(table!, descriptor, bytes.descriptor, 16),
+      available: this.#locate(driver!, available, bytes.available, packed ? 4 : 2),
+      used: this.#locate(device!, used, bytes.used, 4),
       base: this.#base,
+      inflight: this.#inflightPart(),
+      log: this.#ringLog(),
       indirect: has(features, RingFeature.INDIRECT_DESC),
       eventIdx: has(features, RingFeature.EVENT_IDX),
+      inOrder: has(features, RingFeature.IN_ORDER),
+      notifyOnEmpty: has(features, RingFeature.NOTIFY_ON_EMPTY),
       call: () => this.#call.send(),
-      broken: (error) => this.#break(error),
+      broken: (error: GuestError) => this.#break(error),
       requestPublish: () => this.#schedulePublish(),
       requestDrain: () => this.scheduleDrain(),
     };
+  }
+
+  #inflightPart(): InflightPart | null {
+    const { inflight } = this.#context;
+    if (inflight === null) return null;
+    const bytes = inflight.part(this.index, this.#size);
+    return { bytes, queueSize: inflight.shape.queueSize };
+  }
+
+  #ringLog(): RingLog | null {
+    const { features, dirtyLog, memory } = this.#context;
+    if (!has(features, VhostFeature.LOG_ALL)) return null;
+    const { descriptor, log } = this.#addresses!;
+    const { guestAddress } = memory.findUser(descriptor, 1)!;
+    return { log: dirtyLog, ring: log ?? null, descriptors: guestAddress };
   }
 
   #locate(part: string, userAddress: number, length: number, alignment: number): number {
@@ -356,6 +426,7 @@ export class Vring {
     const queue = this.#queue;
     if (queue === null) return;
     this.#base = queue.base;
+    this.#basePacked = queue instanceof PackedQueue;
     queue.close();
     this.#queue = null;
     this.#drain = null;
@@ -416,4 +487,15 @@ export class Vring {
     }
     this.#err.send();
   }
+}
+
+function checkSize(size: number, limit: number, packed: boolean): void {
+  if (size === 0 || size > limit || (!packed && (size & (size - 1)) !== 0)) {
+    const range = packed ? `from 1 to ${limit}` : `a power of 2 up to ${limit}`;
+    throw new ProtocolError(`Cannot use a ring of ${size} descriptors: it must be ${range}`);
+  }
+}
+
+function checkSplitBase(base: number): void {
+  if (base > 0xffff) throw new ProtocolError(`Cannot start a split ring at index ${base}`);
 }

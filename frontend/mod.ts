@@ -50,6 +50,7 @@ export {
   ringFeatures,
 } from "./negotiation.ts";
 export { Notifier } from "./notifier.ts";
+export { AVAIL, EventFlags, PACKED_BASE, PackedRing, USED } from "./packed-ring.ts";
 export {
   checkState,
   closeCryptoSession,

@@ -7,9 +7,12 @@ import { DriverRing, type RingOptions } from "./driver-ring.ts";
 import { BackEndError } from "./errors.ts";
 import type { GuestMemory } from "./guest-memory.ts";
 import { Notifier } from "./notifier.ts";
+import { PackedRing } from "./packed-ring.ts";
 import { DEFAULT_TIMEOUT } from "./wait.ts";
 
 export interface VringOptions extends RingOptions {
+  /** A packed ring; as negotiated when `Frontend.addVring` makes it. */
+  readonly packed?: boolean;
   /** Makes kick, call and err; eventfds by default. */
   readonly notifier?: (role: "kick" | "call" | "err") => Notifier;
   /** False: no kick descriptor is passed, the back-end polls. True by default. */
@@ -20,7 +23,7 @@ export interface VringOptions extends RingOptions {
 
 export class Vring implements Disposable {
   readonly index: number;
-  readonly ring: DriverRing;
+  readonly ring: DriverRing | PackedRing;
   readonly kick: Notifier;
   readonly call: Notifier;
   readonly err: Notifier;
@@ -35,7 +38,7 @@ export class Vring implements Disposable {
   constructor(index: number, memory: GuestMemory, options: VringOptions) {
     const { notifier = () => Notifier.eventFd(), kicks = true, calls = true } = options;
     this.index = index;
-    this.ring = new DriverRing(memory, options);
+    this.ring = options.packed ? new PackedRing(memory, options) : new DriverRing(memory, options);
     this.kick = notifier("kick");
     this.call = notifier("call");
     this.err = notifier("err");
@@ -62,9 +65,8 @@ export class Vring implements Disposable {
     // A notification may be left of completions that were taken without it.
     while (!ring.enableCalls()) {
       if (this.call.take(Math.max(0, end - performance.now()))) continue;
-      if (ring.shownUsedIndex === ring.usedIndex) return false;
-      const count = (ring.shownUsedIndex - ring.usedIndex) & 0xffff;
-      const message = `Vring ${this.index} has ${count} completions without a call`;
+      if (!ring.ready) return false;
+      const message = `Vring ${this.index} has completions without a call`;
       throw new BackEndError("silent", `${message} after ${milliseconds} ms`);
     }
     ring.disableCalls();
@@ -74,7 +76,7 @@ export class Vring implements Disposable {
   #poll(milliseconds: number): boolean {
     const { ring } = this;
     const end = performance.now() + milliseconds;
-    while (ring.shownUsedIndex === ring.usedIndex) {
+    while (!ring.ready) {
       if (performance.now() > end) return false;
     }
     return true;
@@ -130,7 +132,7 @@ export class Vring implements Disposable {
     this.#sendState(connection, frontEndMessages.SET_VRING_ENABLE, enabled ? 1 : 0);
   }
 
-  /** Stops the ring (GET_VRING_BASE). Returns the available index to go on from. */
+  /** Stops the ring (GET_VRING_BASE). Returns the base to go on from. */
   stop(connection: Connection): number {
     const row = frontEndMessages.GET_VRING_BASE;
     const payload = VringState.encode({ index: this.index, num: 0 });

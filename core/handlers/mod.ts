@@ -7,6 +7,7 @@ import { cryptoHandlers } from "./crypto.ts";
 import { deviceStateHandlers } from "./device-state.ts";
 import { type Handler, type Outcome, SILENT, WAIT } from "./handler.ts";
 import { memoryHandlers } from "./memory.ts";
+import { migrationHandlers } from "./migration.ts";
 import { negotiationHandlers } from "./negotiation.ts";
 import { netHandlers } from "./net.ts";
 import { postcopyHandlers } from "./postcopy.ts";
@@ -22,6 +23,7 @@ const byName: Partial<Record<FrontEndMessage, Handler>> = {
   ...vringHandlers,
   ...configHandlers,
   ...statusHandlers,
+  ...migrationHandlers,
   ...netHandlers,
   ...cryptoHandlers,
   ...deviceStateHandlers,

@@ -36,16 +36,22 @@ export const negotiationHandlers = {
     const wanted = readU64(message);
     const { backend } = session;
     refuseUnoffered(wanted, backend.offered, [backend.featureNames, RingFeature, VhostFeature]);
-    session.features = wanted;
-    // Without protocol features there is no SET_VRING_ENABLE: rings work as soon as they start.
-    if (!has(wanted, VhostFeature.PROTOCOL_FEATURES)) {
-      for (const vring of session.vrings) vring.enable();
-    }
+    const accept = () => {
+      session.features = wanted;
+      // Without protocol features there is no SET_VRING_ENABLE: rings work as soon as they start.
+      if (!has(wanted, VhostFeature.PROTOCOL_FEATURES)) {
+        for (const vring of session.vrings) vring.enable();
+      }
+    };
     backend.log.debug("Features accepted", {
       features: describeBits(wanted, backend.featureNames, RingFeature, VhostFeature),
     });
-    backend.tellDevice((device) => device.negotiated?.(wanted));
-    return undefined;
+    // Migration switches LOG_ALL on and off under running rings, which are made for it or not.
+    session.whileQuiet(accept, (error) => {
+      if (error === undefined) backend.tellDevice((device) => device.negotiated?.(wanted));
+      session.answer(message, undefined, error);
+    });
+    return WAIT;
   },
 
   /**

@@ -3,7 +3,7 @@ import type { Fd } from "../../ffi/mod.ts";
 import type { Message } from "../connection.ts";
 import { ProtocolError } from "../errors.ts";
 import { VringAddr, VringState } from "../payloads.ts";
-import { VRING_INDEX_MASK, VRING_NO_FD } from "../protocol.ts";
+import { VRING_INDEX_MASK, VRING_LOG, VRING_NO_FD } from "../protocol.ts";
 import type { Session } from "../session.ts";
 import type { Vring } from "../vring.ts";
 import { type Handler, readU64, toNumber, WAIT } from "./handler.ts";
@@ -47,18 +47,32 @@ export const vringHandlers = {
 
   SET_VRING_ADDR(session, message) {
     const wire = VringAddr.decode(message.payload);
-    session.vring(wire.index).setAddresses({
+    const logged = (wire.flags & VRING_LOG) !== 0;
+    const addresses = {
       descriptor: toNumber(wire.descriptor, "descriptor table address"),
       available: toNumber(wire.available, "available ring address"),
       used: toNumber(wire.used, "used ring address"),
-    });
-    return undefined;
+      log: logged ? toNumber(wire.log, "log address") : null,
+    };
+    session.vring(wire.index).setAddresses(addresses, () => session.answer(message));
+    return WAIT;
   },
 
   GET_VRING_BASE(session, message) {
     const { vring } = readState(session, message);
     vring.stop((num) => session.answer(message, VringState.encode({ index: vring.index, num })));
     return WAIT;
+  },
+
+  /** Requests in flight stay recorded in the region of SET_INFLIGHT_FD, for whoever goes on. */
+  GET_VRING_BASE_SKIP_DRAIN(session, message) {
+    const { vring } = readState(session, message);
+    if (session.inflight === null) {
+      throw new ProtocolError(
+        "Cannot stop a vring without draining it: no in-flight region is set",
+      );
+    }
+    return VringState.encode({ index: vring.index, num: vring.stopAtOnce() });
   },
 
   SET_VRING_KICK: (session, message) =>

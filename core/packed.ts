@@ -1,0 +1,405 @@
+/**
+ * The device side of a packed virtqueue (virtio 1.3, 2.8).
+ *
+ * One ring holds what the driver makes available and what the device has used. Whose a slot is, its
+ * flags tell against a wrap counter that changes with every lap. A chain takes as many slots as it
+ * has descriptors; the one used descriptor that completes it goes into the next slot of the device's
+ * own, and as many are skipped. Chains are named by buffer ids, which are the driver's choice.
+ *
+ * The driver's memory is untrusted and changes under our feet: every field is read once, checked,
+ * and only the checked copy is used.
+ *
+ * Ordering: `Atomics` accesses are sequentially consistent. Loading the word with a slot's flags
+ * orders the other fields read after it. Storing the flags of the first used descriptor of a batch
+ * orders all that was written before it, and the suppression fields read after it. Everything else is
+ * a plain access.
+ */
+import { runtime } from "../ffi/mod.ts";
+import { GuestError, ProtocolError } from "./errors.ts";
+import { hex } from "./hex.ts";
+import { InOrder } from "./in-order.ts";
+import { PackedInflight, type RecordedChain } from "./inflight-packed.ts";
+import { badAddress, Descriptor, Queue, type QueueOptions, type Rules } from "./queue.ts";
+
+const { NEXT, WRITE, INDIRECT, ADDRESS_LIMIT } = Descriptor;
+/** The two flags that tell whose a slot is (2.8.1). */
+const AVAIL = 1 << 7;
+const USED = 1 << 15;
+const OWNER = AVAIL | USED;
+
+/** The bytes of an event suppression area: a position, then flags (2.8.14). */
+const EVENT_SIZE = 4;
+/** Flags of an event suppression area (2.8.10), as bits of its 32-bit word. */
+const ENABLE = 0;
+const DISABLE = 1 << 16;
+const DESC = 2 << 16;
+const EVENT_FLAGS = 3 << 16;
+
+/** A position in 16 bits: the slot, and the wrap counter above it. */
+const SLOT = 0x7fff;
+const WRAP = 0x8000;
+/** Both positions of a ring that nobody has used, as SET_VRING_BASE encodes them. */
+const FRESH = 0x8000_8000;
+
+/** Buffer ids that there are. */
+const IDS = 65_536;
+
+const rules: Rules = {
+  descriptor: "virtio 1.3 2.8.13",
+  chain: "virtio 1.3 2.8.17",
+  table: "virtio 1.3 2.8.7",
+  tableUse: "virtio 1.3 2.8.19",
+};
+
+/** Bytes of the three parts for a ring of `size` descriptors. */
+export const packedRingBytes = (size: number) => ({
+  descriptor: Descriptor.SIZE * size,
+  available: EVENT_SIZE,
+  used: EVENT_SIZE,
+});
+
+/** Throws `ProtocolError` unless both positions of a base are in the ring and at most a lap apart. */
+export function checkPackedBase(base: number, size: number): void {
+  const available = base & SLOT;
+  const used = (base >>> 16) & SLOT;
+  const sameLap = ((base ^ (base >>> 16)) & WRAP) === 0;
+  if (available >= size || used >= size || (sameLap ? available < used : available > used)) {
+    throw new ProtocolError(`Cannot start a packed ring of ${size} descriptors at ${hex(base)}`);
+  }
+}
+
+/**
+ * Its parts are the descriptor ring and the driver's and the device's event areas, aligned to 16, 4
+ * and 4 bytes. Its size is any number up to 32768. Its base encodes both positions: bits 0 to 14 the
+ * next available slot, 15 its wrap counter, 16 to 30 the next used slot, 31 its wrap counter.
+ */
+export class PackedQueue extends Queue {
+  /** Four words each: the address's low and high half, the length, id and flags. */
+  readonly #words: Int32Array<ArrayBuffer>;
+  readonly #halves: Uint16Array<ArrayBuffer>;
+  readonly #driverEvent: Int32Array<ArrayBuffer>;
+  readonly #deviceEvent: Int32Array<ArrayBuffer>;
+  readonly #eventIdx: boolean;
+  readonly #order: InOrder | null;
+  /** Slots of the chain with a buffer id, 0 for each id that is not in flight. */
+  readonly #slots: Uint16Array<ArrayBuffer> = new Uint16Array(IDS);
+
+  /** The next slot to be taken, and what OWNER shows there once it is available. */
+  #nextAvailable: number;
+  #availableFlags: number;
+  /** The next slot to be used, and what OWNER shows there afterwards. */
+  #nextUsed: number;
+  #usedFlags: number;
+  /** Slots that may be taken before some must be used: all, less those taken and not used yet. */
+  #room: number;
+  /** Slots used since the last `publish`, and the first of them with the flags that show it. */
+  #staged = 0;
+  #gate = 0;
+  #gateFlags = 0;
+  readonly #inflight: PackedInflight | null = null;
+  /** Requests to submit again, before anything else. */
+  readonly #replay: RecordedChain[] = [];
+  /** The loaded chain, when it is one of those. */
+  #replaying: RecordedChain | null = null;
+
+  constructor(options: QueueOptions) {
+    super(options, rules);
+    const { size } = options;
+    const ring = runtime.view(options.descriptor, Descriptor.SIZE * size);
+    this.#words = new Int32Array(ring);
+    this.#halves = new Uint16Array(ring);
+    this.#driverEvent = new Int32Array(runtime.view(options.available, EVENT_SIZE));
+    this.#deviceEvent = new Int32Array(runtime.view(options.used, EVENT_SIZE));
+    this.#eventIdx = options.eventIdx;
+    this.#order = options.inOrder ? new InOrder(size, IDS) : null;
+    let base = this.#trueBase(options.base);
+    const { inflight } = options;
+    if (inflight != null) {
+      const { bytes, queueSize } = inflight;
+      this.#inflight = new PackedInflight(bytes, queueSize, this.#halves, base >>> 16);
+      this.#replay.push(...this.#inflight.replay);
+      base = this.#inflight.base ?? base;
+    }
+    const available = base & 0xffff;
+    const used = base >>> 16;
+    this.#nextAvailable = available & SLOT;
+    this.#availableFlags = (available & WRAP) !== 0 ? AVAIL : USED;
+    this.#nextUsed = used & SLOT;
+    this.#usedFlags = (used & WRAP) !== 0 ? OWNER : 0;
+    const ahead = this.#nextAvailable - this.#nextUsed;
+    this.#room = size - ahead - (((available ^ used) & WRAP) !== 0 ? size : 0);
+  }
+
+  /**
+   * Front-ends that know of split rings only send 0 for a ring that nobody has used, as UML does:
+   * slot 0 with both wrap counters 0, which is where a ring stands after an odd number of laps. The
+   * flags of slot 0 tell: on an unused ring it is zero or available in the first lap.
+   *
+   * 0x80008000, which QEMU sends for a ring in use when the back-end was restarted, cannot be mended
+   * like this: only in-flight tracking knows where such a ring stands.
+   */
+  #trueBase(base: number): number {
+    return base === 0 && (this.#halves[7]! & USED) === 0 ? FRESH : base;
+  }
+
+  get replays(): number {
+    return this.#replay.length;
+  }
+
+  get base(): number {
+    const available = this.#nextAvailable | (this.#availableFlags === AVAIL ? WRAP : 0);
+    const used = this.#nextUsed | (this.#usedFlags === OWNER ? WRAP : 0);
+    return (available | (used << 16)) >>> 0;
+  }
+
+  protected load(): boolean {
+    const first = this.#nextAvailable;
+    const words = this.#words;
+    if (this.#replay.length > 0) return this.#loadAgain(this.#replay[0]!);
+    const at = first << 2;
+    // Orders the rest of the chain, which is read next, after the flags.
+    const link = Atomics.load(words, at + 3);
+    const flags = link >>> 16;
+    if ((flags & OWNER) !== this.#availableFlags) return false;
+    const { chain } = this;
+    chain.head = first;
+    chain.setCounts(0, 0, 0, 0);
+    if ((flags & INDIRECT) !== 0) {
+      const length = words[at + 2]!;
+      const table = this.openTable(first, words[at]!, words[at + 1]!, length, flags);
+      this.#appendTable(table, this.tableBase, length >> 4);
+      this.#enter(first, 1, link & 0xffff);
+    } else {
+      this.#append(words, at, first, flags);
+      if ((flags & NEXT) === 0) this.#enter(first, 1, link & 0xffff);
+      else this.#loadRest(first);
+    }
+    return true;
+  }
+
+  /** Loads a request that was in flight when an earlier back-end ended. */
+  #loadAgain(recorded: RecordedChain): boolean {
+    const { id, slots, words } = recorded;
+    if (this.#slots[id] !== 0) throw twice(id, 0);
+    this.chain.head = 0;
+    this.chain.setCounts(0, 0, 0, 0);
+    const flags = words[3]! >>> 16;
+    if (slots === 1 && (flags & INDIRECT) !== 0) {
+      const length = words[2]!;
+      const table = this.openTable(0, words[0]!, words[1]!, length, flags);
+      this.#appendTable(table, this.tableBase, length >> 4);
+    } else this.#appendTable(words, 0, slots);
+    this.checkTotal();
+    this.chain.head = id;
+    this.#slots[id] = slots;
+    this.inFlight++;
+    this.#replay.shift();
+    this.#replaying = recorded;
+    if (this.log !== null) this.remember(id);
+    if (this.#order !== null) this.#order.take(id);
+    return true;
+  }
+
+  /** Loads a list of several descriptors behind its first one. */
+  #loadRest(first: number): void {
+    const words = this.#words;
+    let owner = this.#availableFlags;
+    let slot = first;
+    for (let slots = 2; ; slots++) {
+      if (slots > this.#room) throw overrun(first, this.#room);
+      if (++slot === this.size) {
+        slot = 0;
+        owner ^= OWNER;
+      }
+      const at = slot << 2;
+      const link = words[at + 3]!;
+      const flags = link >>> 16;
+      if ((flags & OWNER) !== owner) throw cut(first, slot);
+      if ((flags & INDIRECT) !== 0) throw mixed(slot);
+      this.#append(words, at, slot, flags);
+      if ((flags & NEXT) === 0) return this.#enter(first, slots, link & 0xffff);
+    }
+  }
+
+  /** Appends all buffers of an indirect table; of its flags only WRITE counts (2.8.7). */
+  #appendTable(table: Int32Array<ArrayBuffer>, base: number, count: number): void {
+    for (let i = 0, at = base; i < count; i++, at = (at + 4) | 0) {
+      this.#append(table, at, i, table[at + 3]! >>> 16);
+    }
+  }
+
+  /** Appends the buffer of a descriptor whose flags are known. */
+  #append(table: Int32Array<ArrayBuffer>, at: number, index: number, flags: number): void {
+    const low = table[at]!;
+    const high = table[at + 1]!;
+    if ((high & ADDRESS_LIMIT) !== 0) throw badAddress(index, low, high, rules.descriptor);
+    this.chain.append(high, low, table[at + 2]!, (flags & WRITE) !== 0);
+  }
+
+  /** The chain that begins at slot `first` is complete: takes it. */
+  #enter(first: number, slots: number, id: number): void {
+    if (slots > this.#room) throw overrun(first, this.#room);
+    if (this.#slots[id] !== 0) throw twice(id, first);
+    this.checkTotal();
+    this.chain.head = id;
+    this.#slots[id] = slots;
+    this.#room -= slots;
+    this.inFlight++;
+    let next = first + slots;
+    if (next >= this.size) {
+      next -= this.size;
+      this.#availableFlags ^= OWNER;
+    }
+    this.#nextAvailable = next;
+    this.#replaying = null;
+    if (this.#inflight !== null) this.#inflight.take(this.#words, first, slots, id);
+    if (this.log !== null) this.remember(id);
+    if (this.#order !== null) this.#order.take(id);
+  }
+
+  putBack(): void {
+    if (this.closed) return;
+    const id = this.chain.head;
+    const slots = this.#slots[id]!;
+    this.#slots[id] = 0;
+    this.inFlight--;
+    this.#order?.putBack(id);
+    if (this.#replaying !== null) {
+      this.#replay.unshift(this.#replaying);
+      return;
+    }
+    this.#inflight?.putBack(id);
+    this.#room += slots;
+    let next = this.#nextAvailable - slots;
+    if (next < 0) {
+      next += this.size;
+      this.#availableFlags ^= OWNER;
+    }
+    this.#nextAvailable = next;
+  }
+
+  /** Throws when `head` is not in flight: completing twice would hand the driver a foreign buffer. */
+  complete(head: number, written: number): void {
+    if (this.closed) return;
+    if (!(this.#slots[head]! > 0) || this.#order?.waits(head)) {
+      throw new Error(`Cannot complete chain ${head} of queue ${this.index}: it is not in flight`);
+    }
+    this.inFlight--;
+    if (this.#order === null) this.#use(head, written);
+    else this.#completeInOrder(this.#order, head, written);
+    if (!this.draining) this.requestPublish();
+  }
+
+  #completeInOrder(order: InOrder, early: number, written: number): void {
+    order.complete(early, written);
+    for (let id = order.next(); id >= 0; id = order.next()) this.#use(id, order.written);
+  }
+
+  /** Writes the used descriptor of a chain. */
+  #use(id: number, written: number): void {
+    const slots = this.#slots[id]!;
+    const slot = this.#nextUsed;
+    const flags = written > 0 ? this.#usedFlags | WRITE : this.#usedFlags;
+    if (this.#inflight !== null) this.#inflight.complete(id);
+    if (this.log !== null) this.#mark(id, slot);
+    this.#slots[id] = 0;
+    this.#room += slots;
+    this.#words[(slot << 2) + 2] = written;
+    this.#halves[(slot << 3) + 6] = id;
+    if (this.#staged === 0) {
+      // Shown last: the driver looks at no later slot before this one.
+      this.#gate = slot;
+      this.#gateFlags = flags;
+    } else this.#halves[(slot << 3) + 7] = flags;
+    this.#staged += slots;
+    let next = slot + slots;
+    if (next >= this.size) {
+      next -= this.size;
+      this.#usedFlags ^= OWNER;
+    }
+    this.#nextUsed = next;
+  }
+
+  publish(): void {
+    const staged = this.#staged;
+    if (staged === 0 || this.closed) return;
+    const inflight = this.#inflight;
+    if (inflight !== null) {
+      inflight.publishing(this.#nextUsed, this.#usedFlags === OWNER ? 1 : 0);
+    }
+    // Orders the used descriptors before the flags that show them, and those before the driver's wish.
+    Atomics.store(this.#halves, (this.#gate << 3) + 7, this.#gateFlags);
+    this.#staged = 0;
+    if (inflight !== null) inflight.published();
+    if (this.log !== null) this.#markGate();
+    if (this.#wantsCall(staged)) this.call();
+  }
+
+  suppressKicks(): void {
+    this.#deviceEvent[0] = DISABLE;
+  }
+
+  requestKick(): boolean {
+    const slot = this.#nextAvailable;
+    const wrap = this.#availableFlags === AVAIL ? WRAP : 0;
+    // The store must be visible before the flags are read again; Atomics order the two.
+    Atomics.store(this.#deviceEvent, 0, this.#eventIdx ? DESC | wrap | slot : ENABLE);
+    if (this.log !== null) this.markRing(0, EVENT_SIZE);
+    const flags = Atomics.load(this.#words, (slot << 2) + 3) >>> 16;
+    return (flags & OWNER) === this.#availableFlags;
+  }
+
+  #mark(id: number, slot: number): void {
+    this.markChain(id);
+    this.#markRing(slot);
+  }
+
+  #markGate(): void {
+    this.#markRing(this.#gate);
+    this.log!.log.signal.send();
+  }
+
+  /** Marks a slot of the ring, which device and driver both write. */
+  #markRing(slot: number): void {
+    const { log, descriptors } = this.log!;
+    log.mark(descriptors + slot * Descriptor.SIZE, Descriptor.SIZE);
+  }
+
+  #wantsCall(staged: number): boolean {
+    const event = Atomics.load(this.#driverEvent, 0);
+    const wish = event & EVENT_FLAGS;
+    if (wish !== DESC || !this.#eventIdx) return wish !== DISABLE;
+    // 2.8.10: the slot was used just now; one of another lap counts from there.
+    const lap = (event & WRAP) !== 0 ? OWNER : 0;
+    const slot = lap === this.#usedFlags ? event & SLOT : (event & SLOT) - this.size;
+    return slot < this.#nextUsed && slot >= this.#nextUsed - staged;
+  }
+}
+
+function overrun(first: number, room: number): GuestError {
+  return new GuestError(
+    `the chain from slot ${first} is longer than the ${room} slots that are not in use`,
+    rules.chain,
+  );
+}
+
+function cut(first: number, slot: number): GuestError {
+  return new GuestError(
+    `the chain from slot ${first} goes on in slot ${slot}, which is not available`,
+    "virtio 1.3 2.8.6",
+  );
+}
+
+function mixed(slot: number): GuestError {
+  return new GuestError(
+    `the indirect descriptor in slot ${slot} is part of a list`,
+    rules.tableUse,
+  );
+}
+
+function twice(id: number, first: number): GuestError {
+  return new GuestError(
+    `the chain from slot ${first} has buffer id ${id}, which is in flight`,
+    "virtio 1.3 2.8.21.1",
+  );
+}
