@@ -57,6 +57,7 @@ async function serveUntilSignal(
     log,
     signal: end.signal,
     postcopy: common.postcopy,
+    drafts: common.draft,
     ready(backend) {
       surviveStrayErrors(log);
       reload = () => backend.reload();

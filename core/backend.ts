@@ -3,6 +3,7 @@ import type { Static, TObject } from "typebox";
 import { accept, EPOLLIN, type Fd } from "../ffi/mod.ts";
 import { offeredParts } from "./declared-protocol.ts";
 import type { AnyDevice, Device, Host, Opened, QueueSpec } from "./device.ts";
+import { type DraftName, type ServedProtocol, serveProtocol } from "./drafts.ts";
 import { ProtocolError } from "./errors.ts";
 import { mask, RingFeature, VhostFeature } from "./features.ts";
 import { FrontEnd } from "./front-end.ts";
@@ -18,13 +19,15 @@ export interface BackendContext {
   readonly log: Log;
   /** Offers postcopy migration, and not to add memory region by region, which excludes it. */
   readonly postcopy?: boolean | undefined;
+  /** Drafts to serve in place of what has their numbers now; none by default. */
+  readonly drafts?: readonly DraftName[] | undefined;
 }
 
 /** How long a listener rests after it failed, in milliseconds. */
 const ACCEPT_RETRY = 200;
 
 /** Ring features that every device gets from the framework. */
-const ringFeatures = mask(
+export const ringFeatures: bigint = mask(
   RingFeature.INDIRECT_DESC,
   RingFeature.EVENT_IDX,
   RingFeature.VERSION_1,
@@ -37,7 +40,7 @@ const ringFeatures = mask(
 );
 
 /** Protocol features that every device gets from the framework. */
-const protocolFeatures = mask(
+export const protocolFeatures: bigint = mask(
   ProtocolFeature.MQ,
   ProtocolFeature.LOG_SHMFD,
   ProtocolFeature.REPLY_ACK,
@@ -109,6 +112,8 @@ export class Backend {
   /** Virtio feature bits offered to drivers. */
   readonly offered: bigint;
   readonly offeredProtocol: bigint;
+  /** The messages that are served. */
+  readonly protocol: ServedProtocol;
   readonly frontEnd: FrontEnd;
   readonly #layout: Layout;
   #config: Uint8Array;
@@ -126,8 +131,9 @@ export class Backend {
     definition: AnyDevice,
     options: unknown,
     opened: Opened<TObject, string>,
-    { loop, log, frontEnd, postcopy = false }: BackendContext & { readonly frontEnd: FrontEnd },
+    context: BackendContext & { readonly frontEnd: FrontEnd },
   ) {
+    const { loop, log, postcopy = false, drafts = [], frontEnd } = context;
     const { queues, features } = definition;
     const offer = opened.offer ?? Object.keys(features);
     this.definition = definition;
@@ -135,10 +141,12 @@ export class Backend {
     this.loop = loop;
     this.log = log;
     this.frontEnd = frontEnd;
+    this.protocol = serveProtocol(drafts);
     this.offeredProtocol =
       protocolFeatures |
       mask(postcopy ? ProtocolFeature.PAGEFAULT : ProtocolFeature.CONFIGURE_MEM_SLOTS) |
-      offeredParts(definition, opened.device);
+      offeredParts(definition, opened.device) |
+      this.protocol.bits;
     this.queues = typeof queues === "function" ? queues(options) : queues;
     const order = definition.inOrder ? mask(RingFeature.IN_ORDER) : 0n;
     this.offered = ringFeatures | order | mask(...offer.map((name) => features[name] as number));

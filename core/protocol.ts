@@ -61,7 +61,8 @@ export interface MessageRow {
 
 const P = ProtocolFeature;
 
-function row(
+/** A message that is acknowledged on demand and carries nothing, unless `extra` says otherwise. */
+export function row(
   code: number,
   name: string,
   payload: PayloadName = "none",

@@ -9,19 +9,18 @@ import type { StateTransfer } from "./device-state.ts";
 import { DirtyLog } from "./dirty-log.ts";
 import { ProtocolError } from "./errors.ts";
 import { has } from "./features.ts";
-import { handlers, type Outcome, SILENT, WAIT } from "./handlers/mod.ts";
+import { type Outcome, SILENT, WAIT } from "./handlers/handler.ts";
 import type { InflightRegion } from "./inflight.ts";
 import { GuestMemory } from "./memory.ts";
 import { U64 } from "./payloads.ts";
 import type { Postcopy } from "./postcopy.ts";
-import { ProtocolFeature } from "./protocol.ts";
+import { frontEndMessages, ProtocolFeature } from "./protocol.ts";
 import type { RequestChannel } from "./request-channel.ts";
-import { Vring } from "./vring.ts";
+import { Vring, type VringContext } from "./vring.ts";
 
 export class Session {
   readonly backend: Backend;
   readonly memory = new GuestMemory();
-  readonly vrings: readonly Vring[];
   /** Virtio feature bits that the driver accepted. */
   features = 0n;
   /** Protocol feature bits that the front-end accepted. */
@@ -39,6 +38,11 @@ export class Session {
   /** Vrings without descriptors of their own are notified by messages. */
   inBand = false;
   readonly #connection: Connection;
+  readonly #vringContext: VringContext;
+  /** Those that the front-end has named so far: a device may have hundreds, of which few are used. */
+  readonly #vrings = new Map<number, Vring>();
+  /** Rings work without being enabled, also those that are named later. */
+  #allEnabled = false;
   readonly #onEnd: () => void;
   /** The message whose answer waits for the device. */
   #waiting: Message | null = null;
@@ -50,7 +54,7 @@ export class Session {
     this.#onEnd = onEnd;
     const { loop, log, device } = backend;
     const session = this;
-    const context = {
+    this.#vringContext = {
       loop,
       log,
       device,
@@ -59,32 +63,42 @@ export class Session {
       get inflight() {
         return session.inflight;
       },
-      get features() {
+      get features(): bigint {
         return session.features;
       },
       notify(name: "VRING_CALL" | "VRING_ERR", vring: number) {
         if (session.inBand) session.requests?.notify(name, vring);
       },
     };
-    this.vrings = backend.queues.map((spec, index) => new Vring(index, spec, context));
-    this.#connection = new Connection(socket, loop, {
+    this.#connection = new Connection(socket, loop, backend.protocol.rows, {
       message: (message) => this.#handle(message),
       ended: (reason) => this.#end(reason),
     });
   }
 
-  /** Tells whether a protocol feature is negotiated. */
+  /** Tells whether a protocol feature is negotiated. Those of drafts are others than they seem. */
   hasProtocol(feature: number): boolean {
-    return has(this.protocolFeatures, feature);
+    return has(this.protocolFeatures & ~this.backend.protocol.bits, feature);
   }
 
   /** The vring of an index from the wire. */
   vring(index: number): Vring {
-    const vring = this.vrings[index];
-    if (vring === undefined) {
-      throw new ProtocolError(`Cannot use vring ${index}: the device has ${this.vrings.length}`);
+    const known = this.#vrings.get(index);
+    if (known !== undefined) return known;
+    const { queues } = this.backend;
+    const spec = queues[index];
+    if (spec === undefined) {
+      throw new ProtocolError(`Cannot use vring ${index}: the device has ${queues.length}`);
     }
+    const vring = new Vring(index, spec, this.#vringContext);
+    if (this.#allEnabled) vring.enable();
+    this.#vrings.set(index, vring);
     return vring;
+  }
+
+  /** The vrings that the front-end has done something with. */
+  get vrings(): readonly Vring[] {
+    return [...this.#vrings.values()];
   }
 
   /**
@@ -119,18 +133,26 @@ export class Session {
     this.#eachRing((vring, ready) => vring.stop(() => ready()), done);
   }
 
+  /** Enables every vring, also those to come. */
+  enableRings(): void {
+    this.#allEnabled = true;
+    for (const vring of this.vrings) vring.enable();
+  }
+
   /** Disables every vring, then calls `done`. */
   disableRings(done: () => void): void {
+    this.#allEnabled = false;
     this.#eachRing((vring, ready) => vring.disable(ready), done);
   }
 
   /** Calls `done` when `action` has called back for every vring. */
   #eachRing(action: (vring: Vring, ready: () => void) => void, done: () => void): void {
-    let left = this.vrings.length + 1;
+    const { vrings } = this;
+    let left = vrings.length + 1;
     const ready = (): void => {
       if (--left === 0) done();
     };
-    for (const vring of this.vrings) action(vring, ready);
+    for (const vring of vrings) action(vring, ready);
     ready();
   }
 
@@ -147,6 +169,26 @@ export class Session {
       message.release();
     }
     this.#connection.resume();
+  }
+
+  /** Tells the front-end which features are in use, on the main socket (draft `vhost-pci`). */
+  announceFeatures(features: bigint): void {
+    if (this.#ended) return;
+    const { code, name } = frontEndMessages.SET_FEATURES;
+    const { log } = this.backend;
+    const answered = (value: bigint): void => {
+      if (value !== 0n) log.warn(`The front-end refused ${name}`, { answer: String(value) });
+    };
+    const acknowledged = this.hasProtocol(ProtocolFeature.REPLY_ACK);
+    try {
+      this.#connection.request(
+        code,
+        U64.encode({ value: features }),
+        acknowledged ? answered : null,
+      );
+    } catch (error) {
+      this.#end(error as Error);
+    }
   }
 
   /** Ends the session from our side. */
@@ -171,7 +213,7 @@ export class Session {
   #dispatch(message: Message): boolean {
     const { row } = message;
     if (row === undefined) throw new ProtocolError(`there is no message ${message.code}`);
-    if (row.needs !== undefined && !this.hasProtocol(row.needs)) {
+    if (row.needs !== undefined && !has(this.protocolFeatures, row.needs)) {
       throw new ProtocolError(`${row.name} needs a protocol feature that is not negotiated`);
     }
     const [fewest, most] = row.fds;
@@ -182,7 +224,7 @@ export class Session {
     }
     // Throws when it should be the answer to the addresses of postcopied memory, and is not.
     this.postcopy?.isAnswer(message);
-    const handler = handlers[row.code];
+    const handler = this.backend.protocol.handlers[row.code];
     if (handler === undefined) throw new ProtocolError(`${row.name} is not supported`);
     this.#waiting = message;
     const outcome = handler(this, message);

@@ -59,6 +59,7 @@ export class Vring {
   readonly #log: Log;
   readonly #call: Notifier;
   readonly #err: Notifier;
+  #bigEndian = false;
   #size = 0;
   #base = 0;
   /** Whether the base is one of a packed ring. */
@@ -109,6 +110,16 @@ export class Vring {
     checkSize(size, this.spec.maxSize ?? MAX_QUEUE_SIZE, this.#packed);
     this.#size = size;
     this.#tryStart();
+  }
+
+  /** What SET_VRING_ENDIAN said. Means nothing once VERSION_1 is negotiated. */
+  get bigEndian(): boolean {
+    return this.#bigEndian;
+  }
+
+  setBigEndian(bigEndian: boolean): void {
+    this.#refuseWhileRunning("the byte order");
+    this.#bigEndian = bigEndian;
   }
 
   setBase(base: number): void {

@@ -28,6 +28,12 @@ export {
 } from "./drivers/blk.ts";
 export { BlkQueue, type BlkQueueOptions, type Framing } from "./drivers/blk-queue.ts";
 export { BlkConfigSpace, BlkFeature, BlkRequest, BlkStatus } from "./drivers/blk-wire.ts";
+export {
+  type CipherRequest,
+  type CipherResult,
+  CryptoDriver,
+  type CryptoOptions,
+} from "./drivers/crypto.ts";
 export { RngDriver, type RngOptions } from "./drivers/rng.ts";
 export { SimpleQueue, type SimpleQueueOptions } from "./drivers/simple.ts";
 export { BackEndError, type Fault } from "./errors.ts";

@@ -8,6 +8,7 @@ import { BackEndError } from "./errors.ts";
 import type { GuestMemory } from "./guest-memory.ts";
 import { Notifier } from "./notifier.ts";
 import { PackedRing } from "./packed-ring.ts";
+import { kickInBand } from "./parts.ts";
 import { DEFAULT_TIMEOUT } from "./wait.ts";
 
 export interface VringOptions extends RingOptions {
@@ -19,6 +20,11 @@ export interface VringOptions extends RingOptions {
   readonly kicks?: boolean;
   /** False: no call descriptor is passed, the driver polls. True by default. */
   readonly calls?: boolean;
+  /**
+   * Kick by VRING_KICK, and pass no descriptors to kick or call with. Calls then come as requests
+   * of the back-end, and the driver looks for completions itself.
+   */
+  readonly inBand?: boolean;
 }
 
 export class Vring implements Disposable {
@@ -34,9 +40,12 @@ export class Vring implements Disposable {
   readonly notifies: boolean;
   readonly #memory: GuestMemory;
   readonly #passKick: boolean;
+  readonly #inBand: boolean;
+  #connection: Connection | null = null;
 
   constructor(index: number, memory: GuestMemory, options: VringOptions) {
-    const { notifier = () => Notifier.eventFd(), kicks = true, calls = true } = options;
+    const { notifier = () => Notifier.eventFd(), kicks = true, inBand = false } = options;
+    const { calls = !inBand } = options;
     this.index = index;
     this.ring = options.packed ? new PackedRing(memory, options) : new DriverRing(memory, options);
     this.kick = notifier("kick");
@@ -45,13 +54,15 @@ export class Vring implements Disposable {
     this.notifies = calls;
     this.#memory = memory;
     this.#passKick = kicks;
+    this.#inBand = inBand;
   }
 
   /** Shows the device what was added to the ring, and kicks it if it wants that. */
   publish(): void {
     if (!this.ring.publish()) return;
     this.kicks++;
-    this.kick.signal();
+    if (!this.#inBand) this.kick.signal();
+    else kickInBand(this.#connection!, this.index);
   }
 
   /**
@@ -108,15 +119,18 @@ export class Vring implements Disposable {
   }
 
   setKick(connection: Connection): void {
+    this.started = true;
+    this.#connection = connection;
+    if (this.#inBand) return kickInBand(connection, this.index);
     this.#sendFd(
       connection,
       frontEndMessages.SET_VRING_KICK,
       this.#passKick ? this.kick.reader : null,
     );
-    this.started = true;
   }
 
   setCall(connection: Connection): void {
+    if (this.#inBand) return;
     this.#sendFd(
       connection,
       frontEndMessages.SET_VRING_CALL,
@@ -125,6 +139,7 @@ export class Vring implements Disposable {
   }
 
   setErr(connection: Connection): void {
+    if (this.#inBand) return;
     this.#sendFd(connection, frontEndMessages.SET_VRING_ERR, this.err.writer);
   }
 

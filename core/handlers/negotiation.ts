@@ -39,9 +39,7 @@ export const negotiationHandlers = {
     const accept = () => {
       session.features = wanted;
       // Without protocol features there is no SET_VRING_ENABLE: rings work as soon as they start.
-      if (!has(wanted, VhostFeature.PROTOCOL_FEATURES)) {
-        for (const vring of session.vrings) vring.enable();
-      }
+      if (!has(wanted, VhostFeature.PROTOCOL_FEATURES)) session.enableRings();
     };
     backend.log.debug("Features accepted", {
       features: describeBits(wanted, backend.featureNames, RingFeature, VhostFeature),
@@ -84,6 +82,13 @@ export const negotiationHandlers = {
         throw new ProtocolError(text, { fatal: true });
       }
     }
+    for (const draft of session.backend.protocol.drafts) {
+      const missing = draft.needs(session.backend.definition).filter((need) => !has(wanted, need));
+      if (has(wanted, draft.bit) && missing.length > 0) {
+        const text = `Protocol feature ${draft.feature} needs ${missing.join(" and ")}`;
+        throw new ProtocolError(text, { fatal: true });
+      }
+    }
     session.protocolFeatures = wanted;
     session.inBand = has(wanted, ProtocolFeature.INBAND_NOTIFICATIONS);
     session.backend.log.debug("Protocol features accepted", {
@@ -92,7 +97,7 @@ export const negotiationHandlers = {
     return undefined;
   },
 
-  GET_QUEUE_NUM: ({ vrings }) => u64(vrings.length),
+  GET_QUEUE_NUM: ({ backend }) => u64(backend.queues.length),
 
   SET_BACKEND_REQ_FD(session, message) {
     const { loop, log } = session.backend;

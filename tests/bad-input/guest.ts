@@ -88,6 +88,8 @@ export interface GuestOptions {
   readonly queues?: number;
   readonly size?: number;
   readonly features?: bigint;
+  /** Protocol features to accept; those of a block device by default. */
+  readonly protocol?: bigint;
   /** How far to go: features only, memory too, or up to running rings (the default). */
   readonly until?: "features" | "memory" | "running";
 }
@@ -111,6 +113,7 @@ export class Guest implements Disposable {
 
   constructor(path: string, options: GuestOptions = {}) {
     const { queues = 2, size = RING_SIZE, features = allRingFeatures, until } = options;
+    const { protocol = protocolMask } = options;
     this.#mapping = new Mapping(this.memfd, MEMORY_SIZE);
     this.memory = this.#mapping.windows[0]!.u8;
     this.view = this.#mapping.windows[0]!.data;
@@ -118,7 +121,7 @@ export class Guest implements Disposable {
     this.rings = Array.from({ length: queues }, (_, i) => new Ring(i, size, this.view));
     this.client = new Client(path);
     this.client.askU64("GET_FEATURES");
-    this.client.send("SET_PROTOCOL_FEATURES", u64(protocolMask));
+    this.client.send("SET_PROTOCOL_FEATURES", u64(protocol));
     this.must("SET_OWNER");
     this.must("SET_FEATURES", u64(features));
     if (until === "features") return;

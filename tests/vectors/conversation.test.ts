@@ -20,30 +20,42 @@ const barrier: readonly Step[] = parseConversations(`## barrier
 /** Messages that have a handler. */
 const handled = handlers.flatMap((handler, code) => (handler === undefined ? [] : [code]));
 
-describe("The golden vectors", () => {
-  let plain: TestServer;
-  let postcopy: TestServer;
+/** Files that need more than the main protocol has, by the beginning of their names. */
+const special: Readonly<Record<string, () => Promise<TestServer>>> = {
+  "draft-standalone": () => TestServer.start({ drafts: ["standalone"] }),
+  "draft-vhost-pci": () => TestServer.start({ drafts: ["vhost-pci"] }),
+  postcopy: () => TestServer.start({ postcopy: true }),
+};
+
+const kindOf = (file: string) => Object.keys(special).find((kind) => file === `${kind}.txt`);
+
+describe("The golden vectors", () => converse(undefined, () => TestServer.start()));
+for (const [kind, start] of Object.entries(special)) {
+  describe(`The golden vectors of ${kind}`, () => converse(kind, start));
+}
+
+function converse(kind: string | undefined, start: () => Promise<TestServer>): void {
+  let server: TestServer;
   before(async () => {
-    plain = await TestServer.start();
-    postcopy = await TestServer.start({ postcopy: true });
+    server = await start();
   });
-  after(() => Promise.all([plain.stop(), postcopy.stop()]));
+  after(() => server.stop());
 
   for (const [file, conversations] of all) {
+    if (kindOf(file) !== kind) continue;
     for (const conversation of conversations) {
-      test(`${file}: ${conversation.name}`, () =>
-        play(conversation, file === "postcopy.txt" ? postcopy : plain));
+      test(`${file}: ${conversation.name}`, () => play(conversation));
     }
   }
 
-  async function play({ steps }: Conversation, server: TestServer): Promise<void> {
+  async function play({ steps }: Conversation): Promise<void> {
     await using client = server.connect();
     const ends = steps.at(-1)!.kind === "=";
-    for (const step of ends ? steps : [...steps, ...barrier]) await take(step, client, server);
+    for (const step of ends ? steps : [...steps, ...barrier]) await take(step, client);
     if (!ends) assert.equal(client.pending(), 0, "nobody asked for more");
   }
 
-  async function take(step: Step, client: TestClient, server: TestServer): Promise<void> {
+  async function take(step: Step, client: TestClient): Promise<void> {
     const { kind, bytes, mask, words, line } = step;
     const receive = async (read: (length: number) => Promise<Uint8Array>) => {
       const got = await read(bytes.length);
@@ -65,7 +77,9 @@ describe("The golden vectors", () => {
         assert.equal(hex(await client.receive(1)), "", `line ${line}: the connection goes on`);
     }
   }
+}
 
+describe("The golden vectors", () => {
   test("cover every message that is handled, with and without its reply", () => {
     const steps = [...all.values()].flat().flatMap((conversation) => conversation.steps);
     const codes = (kind: string) =>
