@@ -133,13 +133,20 @@ export class PackedQueue extends Queue {
   /**
    * Front-ends that know of split rings only send 0 for a ring that nobody has used, as UML does:
    * slot 0 with both wrap counters 0, which is where a ring stands after an odd number of laps. The
-   * flags of slot 0 tell: on an unused ring it is zero or available in the first lap.
+   * flags tell: a lap leaves USED in one slot at least, and on an unused ring nobody has set it.
    *
    * 0x80008000, which QEMU sends for a ring in use when the back-end was restarted, cannot be mended
    * like this: only in-flight tracking knows where such a ring stands.
    */
   #trueBase(base: number): number {
-    return base === 0 && (this.#halves[7]! & USED) === 0 ? FRESH : base;
+    return base === 0 && !this.#wasUsed() ? FRESH : base;
+  }
+
+  #wasUsed(): boolean {
+    for (let at = 7; at < this.#halves.length; at += 8) {
+      if ((this.#halves[at]! & USED) !== 0) return true;
+    }
+    return false;
   }
 
   get replays(): number {
@@ -301,7 +308,6 @@ export class PackedQueue extends Queue {
     const slot = this.#nextUsed;
     const flags = written > 0 ? this.#usedFlags | WRITE : this.#usedFlags;
     if (this.#inflight !== null) this.#inflight.complete(id);
-    if (this.log !== null) this.#mark(id, slot);
     this.#slots[id] = 0;
     this.#room += slots;
     this.#words[(slot << 2) + 2] = written;
@@ -311,6 +317,7 @@ export class PackedQueue extends Queue {
       this.#gate = slot;
       this.#gateFlags = flags;
     } else this.#halves[(slot << 3) + 7] = flags;
+    if (this.log !== null) this.#mark(id, slot);
     this.#staged += slots;
     let next = slot + slots;
     if (next >= this.size) {

@@ -135,6 +135,8 @@ export class DriverRing {
     this.#shownUsed = base;
     this.#available[INDEX] = base;
     this.#used16[INDEX] = base;
+    // As a device leaves it that has taken everything up to here.
+    this.#used16[RING + 4 * size] = base;
   }
 
   get freeDescriptors(): number {

@@ -30,8 +30,8 @@ export interface VringOptions extends RingOptions {
 export class Vring implements Disposable {
   readonly index: number;
   readonly ring: DriverRing | PackedRing;
-  readonly kick: Notifier;
-  readonly call: Notifier;
+  kick: Notifier;
+  call: Notifier;
   readonly err: Notifier;
   started = false;
   /** Kicks sent so far. */
@@ -145,6 +145,25 @@ export class Vring implements Disposable {
 
   enable(connection: Connection, enabled: boolean): void {
     this.#sendState(connection, frontEndMessages.SET_VRING_ENABLE, enabled ? 1 : 0);
+  }
+
+  /** Passes a new kick descriptor; the last one is closed. */
+  replaceKick(connection: Connection, kick: Notifier = Notifier.eventFd()): void {
+    const old = this.kick;
+    this.kick = kick;
+    this.setKick(connection);
+    old[Symbol.dispose]();
+  }
+
+  /**
+   * Passes a new call descriptor; the last one is closed. A notification may have gone to that, so
+   * completions should be looked for afterwards.
+   */
+  replaceCall(connection: Connection, call: Notifier = Notifier.eventFd()): void {
+    const old = this.call;
+    this.call = call;
+    this.setCall(connection);
+    old[Symbol.dispose]();
   }
 
   /** Stops the ring (GET_VRING_BASE). Returns the base to go on from. */

@@ -249,9 +249,19 @@ const mutations: readonly Mutation[] = [
     edits: [["i < count; i++,", "i < count && (i === 0 || (table[at - 1]! >>> 16) & NEXT); i++,"]],
   },
   {
+    name: "a ring is taken for fresh by its first slot",
+    breaks: "model",
+    edits: [["at < this.#halves.length; at", "at < 8; at"]],
+  },
+  {
+    name: "a base is half of what it should be",
+    breaks: "model",
+    edits: [["const used = this.#nextUsed |", "const used = 0 & this.#nextUsed |"]],
+  },
+  {
     name: "a fresh ring with base 0 is not recognised",
     breaks: "hostile",
-    edits: [["base === 0 && (this.#halves[7]! & USED) === 0 ? FRESH : base", "base"]],
+    edits: [["base === 0 && !this.#wasUsed() ? FRESH : base", "base"]],
   },
 ];
 

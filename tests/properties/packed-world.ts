@@ -69,7 +69,8 @@ class PackedWorld {
   readonly #arena: Arena;
   readonly #model: PackedModel;
   readonly #ring: PackedDriver;
-  readonly #queue: PackedQueue;
+  #queue: PackedQueue;
+  readonly #start: (base?: number) => PackedQueue;
   readonly #eventIdx: boolean;
   readonly #requests = new Map<number, Request>();
   /** Completions of the model that the driver has taken. */
@@ -98,7 +99,10 @@ class PackedWorld {
     const call = () => {
       this.#calls++;
     };
-    this.#queue = this.#ring.queue({ eventIdx, inOrder, call }, Queue);
+    const options = { eventIdx, inOrder, call };
+    this.#start = (base) =>
+      this.#ring.queue(base === undefined ? options : { ...options, base }, Queue);
+    this.#queue = this.#start();
   }
 
   play(steps: readonly Step[]): void {
@@ -246,7 +250,12 @@ class PackedWorld {
     }
   }
 
+  /** Puts the latest chain back, or stops the queue and goes on with another one. */
   #putBack(): void {
+    const { inFlight, early, used, usedAhead } = this.#model;
+    if (inFlight.length + early.size === 0 && used === usedAhead) {
+      this.#queue = this.#start(this.#queue.base);
+    }
     if (this.#last === null || this.#model.inFlight.at(-1)?.id !== this.#last) return;
     this.#queue.putBack();
     this.#model.putBack();
