@@ -23,6 +23,7 @@ import { checkPackedBase, PackedQueue, packedRingBytes } from "./packed.ts";
 import { MAX_QUEUE_SIZE } from "./protocol.ts";
 import type { InflightPart, Queue, QueueOptions } from "./queue.ts";
 import { SplitQueue, splitRingBytes } from "./split.ts";
+import { SplitBigEndianQueue } from "./split-big-endian.ts";
 
 /** How often a ring without a kick descriptor is looked at, in milliseconds. */
 const POLL_INTERVAL = 1;
@@ -297,7 +298,7 @@ export class Vring {
     const options = this.#queueOptions(this.#addresses);
     // The queue reads its ring at once. While pages have yet to come, the answer goes first.
     if (this.#context.memory.source !== null && !deferred) return this.#startLater();
-    const queue = this.#packed ? new PackedQueue(options) : new SplitQueue(options);
+    const queue = new (this.#queueKind())(options);
     this.#kickWatch ??= this.#watch(this.#kick, this.#polled);
     this.#queue = queue;
     this.#drain = new Drain(queue, this.#context.device);
@@ -309,6 +310,13 @@ export class Vring {
     this.#call.send();
     this.#tellDevice("started");
     this.scheduleDrain();
+  }
+
+  /** Chosen once, here: no access to a ring asks what kind it is. */
+  #queueKind() {
+    if (this.#packed) return PackedQueue;
+    const legacy = !has(this.#context.features, RingFeature.VERSION_1);
+    return legacy && this.#bigEndian ? SplitBigEndianQueue : SplitQueue;
   }
 
   /** Starts the ring at the end of this round. */

@@ -186,6 +186,7 @@ export class Frontend implements Disposable {
   #startVring(vring: Vring, base: number): void {
     const connection = this.#connection;
     vring.setSize(connection);
+    vring.setEndian(connection);
     vring.setBase(connection, base);
     vring.setAddresses(connection);
     vring.setErr(connection);
@@ -195,7 +196,10 @@ export class Frontend implements Disposable {
 
   #startTogether(vrings: readonly Vring[], bases: readonly number[]): void {
     const connection = this.#connection;
-    for (const vring of vrings) vring.setSize(connection);
+    for (const vring of vrings) {
+      vring.setSize(connection);
+      vring.setEndian(connection);
+    }
     for (const [i, vring] of vrings.entries()) {
       vring.setAddresses(connection);
       vring.setBase(connection, bases[i]!);

@@ -26,6 +26,7 @@ export const protocolFeatures: bigint = mask(
   ProtocolFeature.MQ,
   ProtocolFeature.REPLY_ACK,
   ProtocolFeature.BACKEND_REQ,
+  ProtocolFeature.CROSS_ENDIAN,
   ProtocolFeature.CONFIG,
   ProtocolFeature.BACKEND_SEND_FD,
   ProtocolFeature.RESET_DEVICE,

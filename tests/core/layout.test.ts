@@ -94,8 +94,8 @@ describe("The layouts of the block device", () => {
   });
 
   test("have requests and segments of C", () => {
-    assert.deepEqual(RequestHeader, { size: 16, type: 0, sectorLow: 8, sectorHigh: 12 });
-    assert.deepEqual(Segment, { size: 16, sectorLow: 0, sectorHigh: 4, sectors: 8, flags: 12 });
+    assert.deepEqual(RequestHeader, { size: 16, type: 0, sector: 8 });
+    assert.deepEqual(Segment, { size: 16, sector: 0, sectors: 8, flags: 12 });
   });
 });
 
