@@ -15,6 +15,8 @@
  * a plain access.
  */
 import { runtime } from "../ffi/mod.ts";
+import { Place, placeOf } from "./address-space.ts";
+import { readableAfterWritable } from "./chain.ts";
 import { GuestError, ProtocolError } from "./errors.ts";
 import { hex } from "./hex.ts";
 import { InOrder } from "./in-order.ts";
@@ -22,10 +24,16 @@ import { PackedInflight, type RecordedChain } from "./inflight-packed.ts";
 import { badAddress, Descriptor, Queue, type QueueOptions, type Rules } from "./queue.ts";
 
 const { NEXT, WRITE, INDIRECT, ADDRESS_LIMIT } = Descriptor;
+const { SHIFT, END, SLOT: PLACE_SLOT, OFFSET_MASK } = Place;
 /** The two flags that tell whose a slot is (2.8.1). */
 const AVAIL = 1 << 7;
 const USED = 1 << 15;
 const OWNER = AVAIL | USED;
+/** Flags as they are in a descriptor's last word, above the id. */
+const NEXT_BIT = NEXT << 16;
+const INDIRECT_BIT = INDIRECT << 16;
+const OWNER_BITS = OWNER << 16;
+const WRITE_SHIFT = 17;
 
 /** The bytes of an event suppression area: a position, then flags (2.8.14). */
 const EVENT_SIZE = 4;
@@ -92,6 +100,8 @@ export class PackedQueue extends Queue {
   #usedFlags: number;
   /** Slots that may be taken before some must be used: all, less those taken and not used yet. */
   #room: number;
+  /** The last word of the descriptor that `#walk` ended with. */
+  #lastLink = 0;
   /** Slots used since the last `publish`, and the first of them with the flags that show it. */
   #staged = 0;
   #gate = 0;
@@ -128,6 +138,25 @@ export class PackedQueue extends Queue {
     this.#usedFlags = (used & WRAP) !== 0 ? OWNER : 0;
     const ahead = this.#nextAvailable - this.#nextUsed;
     this.#room = size - ahead - (((available ^ used) & WRAP) !== 0 ? size : 0);
+    if (this.#inflight?.base != null) this.#hideUnshown();
+  }
+
+  /**
+   * Takes back the used descriptors that an earlier back-end had behind the one that it did not come
+   * to show: the driver must not find them once we show ours.
+   */
+  #hideUnshown(): void {
+    let slot = this.#nextUsed;
+    let owner = this.#usedFlags;
+    for (let left = this.size - this.#room; left > 0; left--) {
+      const at = (slot << 3) + 7;
+      const flags = this.#halves[at]!;
+      if ((flags & OWNER) === owner) this.#halves[at] = flags ^ USED;
+      if (++slot === this.size) {
+        slot = 0;
+        owner ^= OWNER;
+      }
+    }
   }
 
   /**
@@ -168,18 +197,15 @@ export class PackedQueue extends Queue {
     const link = Atomics.load(words, at + 3);
     const flags = link >>> 16;
     if ((flags & OWNER) !== this.#availableFlags) return false;
-    const { chain } = this;
-    chain.head = first;
-    chain.setCounts(0, 0, 0, 0);
+    this.chain.head = first;
     if ((flags & INDIRECT) !== 0) {
       const length = words[at + 2]!;
       const table = this.openTable(first, words[at]!, words[at + 1]!, length, flags);
-      this.#appendTable(table, this.tableBase, length >> 4);
+      this.#walkTable(table, this.tableBase, length >> 4);
       this.#enter(first, 1, link & 0xffff);
     } else {
-      this.#append(words, at, first, flags);
-      if ((flags & NEXT) === 0) this.#enter(first, 1, link & 0xffff);
-      else this.#loadRest(first);
+      const slots = this.#walk(words, at, link, this.#room, true);
+      this.#enter(first, slots, this.#lastLink & 0xffff);
     }
     return true;
   }
@@ -189,13 +215,12 @@ export class PackedQueue extends Queue {
     const { id, slots, words } = recorded;
     if (this.#slots[id] !== 0) throw twice(id, 0);
     this.chain.head = 0;
-    this.chain.setCounts(0, 0, 0, 0);
     const flags = words[3]! >>> 16;
     if (slots === 1 && (flags & INDIRECT) !== 0) {
       const length = words[2]!;
       const table = this.openTable(0, words[0]!, words[1]!, length, flags);
-      this.#appendTable(table, this.tableBase, length >> 4);
-    } else this.#appendTable(words, 0, slots);
+      this.#walkTable(table, this.tableBase, length >> 4);
+    } else this.#walkTable(words, 0, slots);
     this.checkTotal();
     this.chain.head = id;
     this.#slots[id] = slots;
@@ -207,40 +232,88 @@ export class PackedQueue extends Queue {
     return true;
   }
 
-  /** Loads a list of several descriptors behind its first one. */
-  #loadRest(first: number): void {
-    const words = this.#words;
-    let owner = this.#availableFlags;
-    let slot = first;
-    for (let slots = 2; ; slots++) {
-      if (slots > this.#room) throw overrun(first, this.#room);
-      if (++slot === this.size) {
-        slot = 0;
-        owner ^= OWNER;
+  /** Makes the chain of all descriptors of a table; of their flags only WRITE counts (2.8.7). */
+  #walkTable(table: Int32Array<ArrayBuffer>, base: number, count: number): void {
+    this.#walk(table, base, table[base + 3]!, count, false);
+  }
+
+  /**
+   * Makes the chain of the descriptors from word `first` on, whose own last word is `firstLink`: of a
+   * list in the ring that ends where its flags say so, or of `limit` ones of a table. Returns how
+   * many there were, and leaves the last one's last word in `#lastLink`.
+   *
+   * This is `Chain.append` for the common buffer, one that lies in the window found last, with
+   * everything in locals: a request spends most of its time here.
+   */
+  #walk(
+    table: Int32Array<ArrayBuffer>,
+    first: number,
+    firstLink: number,
+    limit: number,
+    listed: boolean,
+  ): number {
+    const { chain } = this;
+    const { places } = this.memory;
+    let { spans } = chain;
+    let owner = this.#availableFlags << 16;
+    let at = first;
+    let link = firstLink;
+    let count = 0;
+    let readableCount = 0;
+    let readableBytes = 0;
+    let writableBytes = 0;
+    for (let steps = 1; ; steps++) {
+      const low = table[at]!;
+      const high = table[at + 1]!;
+      const length = table[at + 2]!;
+      if ((high & ADDRESS_LIMIT) !== 0) {
+        throw badAddress((listed ? at : at - first) >> 2, low, high, rules.descriptor);
       }
-      const at = slot << 2;
-      const link = words[at + 3]!;
-      const flags = link >>> 16;
-      if ((flags & OWNER) !== owner) throw cut(first, slot);
-      if ((flags & INDIRECT) !== 0) throw mixed(slot);
-      this.#append(words, at, slot, flags);
-      if ((flags & NEXT) === 0) return this.#enter(first, slots, link & 0xffff);
+      const write = (link >>> WRITE_SHIFT) & 1;
+      const key = (high << 3) | ((low >>> 29) & 6) | write;
+      const place = placeOf(key);
+      const offset = ((low & OFFSET_MASK) + places[place + SHIFT]!) | 0;
+      const span = count << 2;
+      if (
+        places[place] !== key ||
+        offset < 0 ||
+        // Also true for a length of 0.
+        (length - 1) >>> 0 >= places[place + END]! - offset ||
+        span >= spans.length
+      ) {
+        chain.setCounts(count, readableCount, readableBytes, writableBytes);
+        chain.append(high, low, length, write !== 0);
+        ({ count, readableCount, readableBytes, writableBytes, spans } = chain);
+      } else {
+        spans[span] = places[place + PLACE_SLOT]!;
+        spans[span + 1] = offset;
+        spans[span + 2] = length;
+        count++;
+        if (write !== 0) writableBytes += length;
+        else {
+          readableBytes += length;
+          if (++readableCount !== count) throw readableAfterWritable(high, low);
+        }
+      }
+      if (listed ? (link & NEXT_BIT) === 0 : steps === limit) {
+        this.#lastLink = link;
+        chain.setCounts(count, readableCount, readableBytes, writableBytes);
+        return steps;
+      }
+      at += 4;
+      if (!listed) {
+        link = table[at + 3]!;
+        continue;
+      }
+      if (steps >= limit) throw overrun(first >> 2, limit);
+      if (at === table.length) {
+        at = 0;
+        owner ^= OWNER_BITS;
+      }
+      link = table[at + 3]!;
+      if ((link & OWNER_BITS) !== owner) throw cut(first >> 2, at >> 2);
+      if ((link & INDIRECT_BIT) !== 0) throw mixed(at >> 2);
     }
-  }
-
-  /** Appends all buffers of an indirect table; of its flags only WRITE counts (2.8.7). */
-  #appendTable(table: Int32Array<ArrayBuffer>, base: number, count: number): void {
-    for (let i = 0, at = base; i < count; i++, at = (at + 4) | 0) {
-      this.#append(table, at, i, table[at + 3]! >>> 16);
-    }
-  }
-
-  /** Appends the buffer of a descriptor whose flags are known. */
-  #append(table: Int32Array<ArrayBuffer>, at: number, index: number, flags: number): void {
-    const low = table[at]!;
-    const high = table[at + 1]!;
-    if ((high & ADDRESS_LIMIT) !== 0) throw badAddress(index, low, high, rules.descriptor);
-    this.chain.append(high, low, table[at + 2]!, (flags & WRITE) !== 0);
   }
 
   /** The chain that begins at slot `first` is complete: takes it. */
@@ -270,6 +343,7 @@ export class PackedQueue extends Queue {
     const slots = this.#slots[id]!;
     this.#slots[id] = 0;
     this.inFlight--;
+    if (this.log !== null) this.forget(id);
     this.#order?.putBack(id);
     if (this.#replaying !== null) {
       this.#replay.unshift(this.#replaying);
@@ -344,6 +418,7 @@ export class PackedQueue extends Queue {
 
   suppressKicks(): void {
     this.#deviceEvent[0] = DISABLE;
+    if (this.log !== null) this.#markEvent();
   }
 
   requestKick(): boolean {
@@ -351,7 +426,7 @@ export class PackedQueue extends Queue {
     const wrap = this.#availableFlags === AVAIL ? WRAP : 0;
     // The store must be visible before the flags are read again; Atomics order the two.
     Atomics.store(this.#deviceEvent, 0, this.#eventIdx ? DESC | wrap | slot : ENABLE);
-    if (this.log !== null) this.markRing(0, EVENT_SIZE);
+    if (this.log !== null) this.#markEvent();
     const flags = Atomics.load(this.#words, (slot << 2) + 3) >>> 16;
     return (flags & OWNER) === this.#availableFlags;
   }
@@ -359,6 +434,11 @@ export class PackedQueue extends Queue {
   #mark(id: number, slot: number): void {
     this.markChain(id);
     this.#markRing(slot);
+  }
+
+  #markEvent(): void {
+    this.markRing(0, EVENT_SIZE);
+    this.log!.log.signal.send();
   }
 
   #markGate(): void {

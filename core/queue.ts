@@ -186,6 +186,11 @@ export abstract class Queue implements Virtqueue, ChainOwner {
   /** Ends the use of the ring. Completions that come later change nothing; held chains are empty. */
   close(): void {
     this.closed = true;
+    // Requests that are given up may have been carried out in part.
+    if (this.#writable.size > 0) {
+      for (const head of this.#writable.keys()) this.markChain(head);
+      this.log!.log.signal.send();
+    }
     for (const held of this.#held) held.release();
     this.#held.clear();
   }
@@ -253,7 +258,15 @@ export abstract class Queue implements Virtqueue, ChainOwner {
     this.#writable.set(head, this.chain.writableRanges());
   }
 
-  /** Marks all that the device may have written for a request. For queues with a log. */
+  /** The loaded chain was put back unwritten: there is nothing to mark. For queues with a log. */
+  protected forget(head: number): void {
+    this.#writable.delete(head);
+  }
+
+  /**
+   * Marks all that the device was allowed to write for a request, not only the bytes that it reports:
+   * a status byte lies behind data that a failed request left as it was. For queues with a log.
+   */
   protected markChain(head: number): void {
     const ranges = this.#writable.get(head)!;
     this.#writable.delete(head);
