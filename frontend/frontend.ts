@@ -15,6 +15,7 @@ import {
   negotiate,
   passRequests,
 } from "./negotiation.ts";
+import { type PageServer, Postcopy } from "./postcopy.ts";
 import { Vring, type VringOptions } from "./vring.ts";
 
 export interface FrontendOptions extends ConnectionOptions, NegotiationOptions {
@@ -116,6 +117,10 @@ export class Frontend implements Disposable {
     this.shareMemory();
     const bases = this.vrings.map((vring) => vring.ring.base);
     this.startVrings(this.vrings, bases);
+    this.#setReady();
+  }
+
+  #setReady(): void {
     if (this.hasProtocol(ProtocolFeature.STATUS)) {
       const { ACKNOWLEDGE, DRIVER, DRIVER_OK } = DeviceStatus;
       this.addStatus(ACKNOWLEDGE | DRIVER | DRIVER_OK);
@@ -218,6 +223,7 @@ export class Frontend implements Disposable {
   #startVring(vring: Vring, base: number): void {
     const connection = this.#connection;
     vring.setSize(connection);
+    vring.setEndian(connection);
     vring.setBase(connection, base);
     vring.setAddresses(connection, this.#log !== null);
     vring.setErr(connection);
@@ -227,7 +233,10 @@ export class Frontend implements Disposable {
 
   #startTogether(vrings: readonly Vring[], bases: readonly number[]): void {
     const connection = this.#connection;
-    for (const vring of vrings) vring.setSize(connection);
+    for (const vring of vrings) {
+      vring.setSize(connection);
+      vring.setEndian(connection);
+    }
     for (const [i, vring] of vrings.entries()) {
       vring.setAddresses(connection, this.#log !== null);
       vring.setBase(connection, bases[i]!);
@@ -333,6 +342,40 @@ export class Frontend implements Disposable {
     this.shareMemory();
     this.startVrings(this.vrings, bases);
     this.barrier();
+  }
+
+  /**
+   * Moves the guest to another back-end: its rings stop here and go on there. With `pages` its memory
+   * comes after it, and the caller ends the postcopy that is returned.
+   */
+  migrate(to: string | Fd, pages: PageServer): Postcopy;
+  migrate(to: string | Fd): null;
+  migrate(to: string | Fd, pages?: PageServer): Postcopy | null {
+    const bases = this.stop();
+    this.disconnect();
+    pages?.leave();
+    const { timeout } = this.options;
+    const connection =
+      typeof to === "string"
+        ? Connection.connect(to, { timeout })
+        : new Connection(to, { timeout });
+    this.#connection = connection;
+    this.#path = typeof to === "string" ? to : null;
+    const kept = this.features & ~mask(VhostFeature.PROTOCOL_FEATURES);
+    this.#agreed = negotiate(connection, { ...this.options, features: kept });
+    const postcopy = pages ? new Postcopy(connection, this.#agreed.protocol) : null;
+    try {
+      postcopy?.listen();
+      this.acceptFeatures();
+      if (pages) postcopy?.share(this.memory.regions, pages);
+      else this.shareMemory();
+      this.startVrings(this.vrings, bases);
+      this.#setReady();
+      return postcopy;
+    } catch (error) {
+      postcopy?.[Symbol.dispose]();
+      throw error;
+    }
   }
 
   /** Makes a new connection. False when it was still accepted by a program that is ending. */

@@ -64,6 +64,7 @@ export {
   startStateTransfer,
 } from "./parts.ts";
 export { fillPattern, isPattern } from "./pattern.ts";
+export { type PageServer, Postcopy } from "./postcopy.ts";
 export {
   INDIRECT,
   NEXT,

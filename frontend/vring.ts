@@ -39,6 +39,8 @@ export class Vring implements Disposable {
   kicks = 0;
   /** False when the driver has to look for completions itself. */
   readonly notifies: boolean;
+  /** Numbers of the ring and of the device's headers are big-endian. */
+  readonly bigEndian: boolean;
   readonly #memory: GuestMemory;
   readonly #passKick: boolean;
   readonly #inBand: boolean;
@@ -53,6 +55,7 @@ export class Vring implements Disposable {
     this.call = notifier("call");
     this.err = notifier("err");
     this.notifies = calls;
+    this.bigEndian = options.bigEndian === true;
     this.#memory = memory;
     this.#passKick = kicks;
     this.#inBand = inBand;
@@ -101,6 +104,11 @@ export class Vring implements Disposable {
 
   setSize(connection: Connection): void {
     this.#sendState(connection, frontEndMessages.SET_VRING_NUM, this.ring.size);
+  }
+
+  /** SET_VRING_ENDIAN, for rings that are not in the byte order of virtio 1.0. */
+  setEndian(connection: Connection): void {
+    if (this.bigEndian) this.#sendState(connection, frontEndMessages.SET_VRING_ENDIAN, 1);
   }
 
   setBase(connection: Connection, base: number): void {
