@@ -26,6 +26,7 @@ const ringFeatures = mask(
   RingFeature.INDIRECT_DESC,
   RingFeature.EVENT_IDX,
   RingFeature.VERSION_1,
+  RingFeature.ACCESS_PLATFORM,
   VhostFeature.PROTOCOL_FEATURES,
 );
 
@@ -40,6 +41,7 @@ const protocolFeatures = mask(
   ProtocolFeature.INBAND_NOTIFICATIONS,
   ProtocolFeature.CONFIGURE_MEM_SLOTS,
   ProtocolFeature.STATUS,
+  ProtocolFeature.GPA_ADDRESSES,
 );
 
 /**

@@ -198,6 +198,9 @@ export const MAX_PAYLOAD = Math.max(...Object.values(payloadSizes).map((size) =>
 export const VRING_INDEX_MASK = 0xff;
 export const VRING_NO_FD = 0x100;
 
+/** Types of IOTLB messages. */
+export const IotlbMessage = { MISS: 1, UPDATE: 2, INVALIDATE: 3, ACCESS_FAIL: 4 } as const;
+
 /** Flags of SET_CONFIG. */
 export const ConfigFlag = { WRITABLE: 0, MIGRATION: 1 } as const;
 

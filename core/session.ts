@@ -13,12 +13,15 @@ import { GuestMemory } from "./memory.ts";
 import { U64 } from "./payloads.ts";
 import { ProtocolFeature } from "./protocol.ts";
 import type { RequestChannel } from "./request-channel.ts";
+import { Translation } from "./translation.ts";
 import { Vring } from "./vring.ts";
 
 export class Session {
   readonly backend: Backend;
   readonly memory = new GuestMemory();
   readonly vrings: readonly Vring[];
+  /** What I/O addresses mean, for drivers behind an IOMMU. */
+  readonly translation: Translation;
   /** Virtio feature bits that the driver accepted. */
   features = 0n;
   /** Protocol feature bits that the front-end accepted. */
@@ -42,13 +45,19 @@ export class Session {
     this.#onEnd = onEnd;
     const { loop, log, device } = backend;
     const session = this;
+    const channel = () => this.requests;
+    this.translation = new Translation(this.memory, { loop, log, channel });
     const context = {
       loop,
       log,
       device,
       memory: this.memory,
+      translation: this.translation,
       get features() {
         return session.features;
+      },
+      get guestAddresses() {
+        return session.hasProtocol(ProtocolFeature.GPA_ADDRESSES);
       },
       notify(name: "VRING_CALL" | "VRING_ERR", vring: number) {
         if (session.inBand) session.requests?.notify(name, vring);
@@ -76,11 +85,16 @@ export class Session {
   }
 
   /**
-   * Pauses all vrings, runs `change` when none has anything in flight, and goes on. Guest memory
-   * may only be taken away in between. What `change` throws is given to `done`.
+   * Pauses vrings, all unless told otherwise, runs `change` when none has anything in flight, and goes
+   * on. Guest memory may only be taken away in between. What `change` throws is given to `done`.
    */
-  whileQuiet(change: () => void, done: (error?: unknown) => void): void {
+  whileQuiet(
+    change: () => void,
+    done: (error?: unknown) => void,
+    rings: readonly Vring[] = this.vrings,
+  ): void {
     this.#eachRing(
+      rings,
       (vring, ready) => vring.suspend(ready),
       () => {
         let failure: unknown;
@@ -89,7 +103,7 @@ export class Session {
         } catch (error) {
           failure = error;
         }
-        for (const vring of this.vrings) vring.unsuspend();
+        for (const vring of rings) vring.unsuspend();
         done(failure);
       },
     );
@@ -97,21 +111,34 @@ export class Session {
 
   /** Stops every vring, then calls `done`. */
   stopRings(done: () => void): void {
-    this.#eachRing((vring, ready) => vring.stop(() => ready()), done);
+    const forget = () => {
+      this.forgetDriver();
+      done();
+    };
+    this.#eachRing(this.vrings, (vring, ready) => vring.stop(() => ready()), forget);
   }
 
   /** Disables every vring, then calls `done`. */
   disableRings(done: () => void): void {
-    this.#eachRing((vring, ready) => vring.disable(ready), done);
+    this.#eachRing(this.vrings, (vring, ready) => vring.disable(ready), done);
   }
 
-  /** Calls `done` when `action` has called back for every vring. */
-  #eachRing(action: (vring: Vring, ready: () => void) => void, done: () => void): void {
-    let left = this.vrings.length + 1;
+  /** Forgets the driver's I/O addresses once all rings are stopped: the next driver has its own. */
+  forgetDriver(): void {
+    if (this.vrings.every((vring) => vring.stopped)) this.translation.clear();
+  }
+
+  /** Calls `done` when `action` has called back for every one of `rings`. */
+  #eachRing(
+    rings: readonly Vring[],
+    action: (vring: Vring, ready: () => void) => void,
+    done: () => void,
+  ): void {
+    let left = rings.length + 1;
     const ready = (): void => {
       if (--left === 0) done();
     };
-    for (const vring of this.vrings) action(vring, ready);
+    for (const vring of rings) action(vring, ready);
     ready();
   }
 

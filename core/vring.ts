@@ -7,18 +7,22 @@
  * anybody was there to be kicked. Whatever ends that state lets requests in flight end first.
  */
 import type { Fd } from "../ffi/mod.ts";
+import { Access } from "./address-space.ts";
 import type { Device, QueueSpec } from "./device.ts";
 import { Drain } from "./drain.ts";
 import { GuestError, ProtocolError } from "./errors.ts";
 import { has, RingFeature } from "./features.ts";
 import { hex } from "./hex.ts";
+import { AccessFailure, type Piece, TranslationMiss } from "./iotlb.ts";
 import { checkKick, watchKick } from "./kick.ts";
 import type { Log } from "./log.ts";
 import type { Loop } from "./loop.ts";
 import type { GuestMemory } from "./memory.ts";
 import { Notifier } from "./notifier.ts";
 import { MAX_QUEUE_SIZE } from "./protocol.ts";
+import { locateRing, type RingPart } from "./ring-address.ts";
 import { SplitQueue, splitRingBytes } from "./split.ts";
+import type { Translation, TranslationWait } from "./translation.ts";
 
 /** How often a ring without a kick descriptor is looked at, in milliseconds. */
 const POLL_INTERVAL = 1;
@@ -40,6 +44,10 @@ export interface VringContext {
   readonly memory: GuestMemory;
   /** The feature bits the driver accepted. */
   readonly features: bigint;
+  /** What I/O addresses mean, where ACCESS_PLATFORM is accepted. */
+  readonly translation?: Translation;
+  /** Ring addresses are guest-physical (GPA_ADDRESSES). */
+  readonly guestAddresses?: boolean;
   /** Notifies the front-end by a message, where that was agreed on. */
   notify(name: "VRING_CALL" | "VRING_ERR", vring: number): void;
 }
@@ -69,6 +77,9 @@ export class Vring {
   #publishScheduled = false;
   #whenIdle: (() => void)[] = [];
   #idleTimer: Disposable | null = null;
+  readonly #wait: TranslationWait | null;
+  /** Where the queue's ring lies, as the front-end says. */
+  #parts: readonly RingPart[] = [];
 
   constructor(index: number, spec: QueueSpec, context: VringContext) {
     this.index = index;
@@ -77,6 +88,8 @@ export class Vring {
     this.#log = context.log.with({ queue: index });
     this.#call = new Notifier("call", () => context.notify("VRING_CALL", index));
     this.#err = new Notifier("err", () => context.notify("VRING_ERR", index));
+    const fail = (reason: string) => this.#break(new GuestError(reason, "virtio 1.3 6.1"));
+    this.#wait = context.translation?.wait(() => this.#translated(), fail) ?? null;
   }
 
   /** True while chains are taken, or would be if there were any. */
@@ -212,6 +225,18 @@ export class Vring {
     this.retryStart();
   }
 
+  /**
+   * Tells whether the ring itself lies at addresses from `start` up to `end`, or a chain in flight uses
+   * any of `pieces`, which are null when they are too many to tell.
+   */
+  uses(start: number, end: number, pieces: readonly Piece[] | null): boolean {
+    if (this.#queue === null) return false;
+    const own = this.#parts.some(
+      ({ address, length }) => address < end && start < address + length,
+    );
+    return own || this.#queue.uses(pieces);
+  }
+
   /** Starts the ring if memory that was missing has come. Failing is only logged. */
   retryStart(): void {
     try {
@@ -224,6 +249,7 @@ export class Vring {
 
   /** Ends the ring with its session, at once. */
   dispose(): void {
+    this.#wait?.end();
     this.#dropKick();
     this.#endQueue();
     this.#idle();
@@ -241,7 +267,8 @@ export class Vring {
   #tryStart(): void {
     const ready = this.#kicked && this.#enabled && !this.#suspended && !this.#broken;
     if (!ready || this.#queue !== null || this.#size === 0 || this.#addresses === null) return;
-    const queue = this.#makeQueue(this.#addresses);
+    const queue = this.#tryMakeQueue(this.#addresses);
+    if (queue === null) return;
     this.#kickWatch ??= this.#watch(this.#kick, this.#polled);
     this.#queue = queue;
     this.#drain = new Drain(queue, this.#context.device);
@@ -252,18 +279,47 @@ export class Vring {
     this.scheduleDrain();
   }
 
+  /** Null when the ring has to wait until its own addresses are known. */
+  #tryMakeQueue(addresses: RingAddresses): SplitQueue | null {
+    this.#wait?.end();
+    try {
+      return this.#makeQueue(addresses);
+    } catch (error) {
+      if (!(error instanceof TranslationMiss)) throw error;
+      this.#log.debug("The vring waits for the translation of its addresses");
+      this.#wait!.begin(error);
+      return null;
+    }
+  }
+
   #makeQueue({ descriptor, available, used }: RingAddresses): SplitQueue {
     const size = this.#size;
     const bytes = splitRingBytes(size);
-    const { features, memory } = this.#context;
+    const { features, guestAddresses = false } = this.#context;
+    const part = (
+      name: string,
+      address: number,
+      length: number,
+      alignment: number,
+      access: number,
+    ): RingPart => ({ name, address, length, alignment, access });
+    const { READ, WRITE } = Access;
+    this.#parts = [
+      part("descriptor table", descriptor, bytes.descriptor, 16, READ),
+      part("available ring", available, bytes.available, 2, READ),
+      part("used ring", used, bytes.used, 4, WRITE),
+    ];
+    const { memory } = this.#context;
+    const translation = this.#translation;
+    const places = locateRing(this.index, this.#parts, { memory, guestAddresses, translation });
     return new SplitQueue({
       index: this.index,
       name: this.spec.name,
       size,
-      memory,
-      descriptor: this.#locate("descriptor table", descriptor, bytes.descriptor, 16),
-      available: this.#locate("available ring", available, bytes.available, 2),
-      used: this.#locate("used ring", used, bytes.used, 4),
+      memory: translation?.iotlb ?? memory,
+      descriptor: places[0]!,
+      available: places[1]!,
+      used: places[2]!,
       base: this.#base,
       indirect: has(features, RingFeature.INDIRECT_DESC),
       eventIdx: has(features, RingFeature.EVENT_IDX),
@@ -274,22 +330,17 @@ export class Vring {
     });
   }
 
-  #locate(part: string, userAddress: number, length: number, alignment: number): number {
-    const found = this.#context.memory.findUser(userAddress, length);
-    if (found === null) {
-      throw new ProtocolError(
-        `Cannot start vring ${this.index}: its ${part} of ${length} bytes at user address ` +
-          `${hex(userAddress)} is not in one memory region`,
-      );
-    }
-    // The region's own offset in its file may be odd, and atomic accesses need aligned memory.
-    if (found.host % alignment !== 0) {
-      throw new ProtocolError(
-        `Cannot start vring ${this.index}: its ${part} at user address ${hex(userAddress)} ` +
-          `is not aligned to ${alignment} bytes in memory`,
-      );
-    }
-    return found.host;
+  /** What the driver's addresses go through, or null. */
+  get #translation(): Translation | null {
+    const { features, translation } = this.#context;
+    return has(features, RingFeature.ACCESS_PLATFORM) ? (translation ?? null) : null;
+  }
+
+  /** What the ring or its next chain waited for is known. */
+  #translated(): void {
+    if (this.#queue === null) return this.retryStart();
+    this.#queue.waiting = false;
+    this.scheduleDrain();
   }
 
   #watch(kick: Fd | null, polled: boolean): Disposable | null {
@@ -308,6 +359,7 @@ export class Vring {
 
   /** Takes no more chains; `done` is called when nothing is in flight, and there is no queue then. */
   #halt(done: () => void): void {
+    this.#wait?.end();
     const queue = this.#queue;
     if (queue === null) return done();
     this.#whenIdle.push(done);
@@ -359,7 +411,7 @@ export class Vring {
   };
 
   readonly #drainNow = (): void => {
-    if (this.#drain === null || this.#broken || this.#queue!.paused) return;
+    if (this.#drain === null || this.#broken || this.#queue!.paused || this.#queue!.waiting) return;
     try {
       if (this.#drain.run()) this.scheduleDrain();
     } catch (error) {
@@ -390,9 +442,18 @@ export class Vring {
     }
   }
 
-  /** A wrong driver or a throwing device ends this queue until it is set up again. */
+  /**
+   * A wrong driver or a throwing device ends this queue until it is set up again. What the front-end
+   * has not translated yet is waited for.
+   */
   #break(error: unknown): void {
+    if (this.#broken) return;
+    if (error instanceof TranslationMiss && this.#wait !== null && this.#queue !== null) {
+      this.#queue.waiting = true;
+      return this.#wait.begin(error);
+    }
     this.#broken = true;
+    if (error instanceof AccessFailure) this.#context.translation?.report(error);
     if (error instanceof GuestError) {
       this.#log.error(`The driver broke the queue: ${error.message}`, { rule: error.rule });
     } else {

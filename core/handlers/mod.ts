@@ -6,6 +6,7 @@ import { configHandlers } from "./config.ts";
 import { cryptoHandlers } from "./crypto.ts";
 import { deviceStateHandlers } from "./device-state.ts";
 import { type Handler, type Outcome, WAIT } from "./handler.ts";
+import { iotlbHandlers } from "./iotlb.ts";
 import { memoryHandlers } from "./memory.ts";
 import { negotiationHandlers } from "./negotiation.ts";
 import { netHandlers } from "./net.ts";
@@ -25,6 +26,7 @@ const byName: Partial<Record<FrontEndMessage, Handler>> = {
   ...cryptoHandlers,
   ...deviceStateHandlers,
   ...sharingHandlers,
+  ...iotlbHandlers,
 };
 
 /** `handlers[code](session, message)`. */

@@ -37,6 +37,7 @@ export const negotiationHandlers = {
     const { backend } = session;
     refuseUnoffered(wanted, backend.offered, [backend.featureNames, RingFeature, VhostFeature]);
     session.features = wanted;
+    session.forgetDriver();
     // Without protocol features there is no SET_VRING_ENABLE: rings work as soon as they start.
     if (!has(wanted, VhostFeature.PROTOCOL_FEATURES)) {
       for (const vring of session.vrings) vring.enable();
@@ -79,6 +80,7 @@ export const negotiationHandlers = {
       }
     }
     session.protocolFeatures = wanted;
+    session.translation.useGuestAddresses(has(wanted, ProtocolFeature.GPA_ADDRESSES));
     session.inBand = has(wanted, ProtocolFeature.INBAND_NOTIFICATIONS);
     session.backend.log.debug("Protocol features accepted", {
       features: describeBits(wanted, ProtocolFeature),
@@ -100,6 +102,7 @@ export const negotiationHandlers = {
       session.requests = channel;
     });
     session.backend.frontEnd.announce(session);
+    session.translation.askAgain();
     return undefined;
   },
 } satisfies Record<string, Handler>;
