@@ -5,9 +5,9 @@
  * Entries are only looked at when a chain is taken. Its spans then name windows of guest memory itself,
  * so entries come and go without any harm to chains in flight.
  */
-import { Window } from "../ffi/mod.ts";
+import { type Pages, Window } from "../ffi/mod.ts";
 import { Access, AddressSpace, MemoryWindow } from "./address-space.ts";
-import { GuestError, ProtocolError } from "./errors.ts";
+import { GuestError } from "./errors.ts";
 import { hex } from "./hex.ts";
 import type { GuestMemory } from "./memory.ts";
 import { RangeMap } from "./range-map.ts";
@@ -222,25 +222,21 @@ export class Iotlb extends AddressSpace {
     }
   }
 
-  /**
-   * The process address of `length` bytes. Throws what `fault` makes, and `ProtocolError` when they do
-   * not follow one another in the process.
-   */
-  host(what: string, address: number, length: number, access: number): number {
-    let first = -1;
-    for (let done = 0; done < length; done += this.#rest) {
+  /** Where `length` bytes lie in the process, in order. Throws what `fault` makes. */
+  hosts(what: string, address: number, length: number, access: number): Pages[] {
+    const parts: { address: number; length: number }[] = [];
+    for (let done = 0; done < length; ) {
       if (!this.#resolve(address + done, access)) {
         throw this.fault(what, address, length, address + done, access);
       }
       const host = this.#window!.host + this.#offset;
-      if (first < 0) first = host;
-      else if (host !== first + done) {
-        throw new ProtocolError(
-          `${what} of ${length} bytes at I/O address ${hex(address)} is scattered in memory`,
-        );
-      }
+      const size = Math.min(this.#rest, length - done);
+      const last = parts.at(-1);
+      if (last !== undefined && last.address + last.length === host) last.length += size;
+      else parts.push({ address: host, length: size });
+      done += size;
     }
-    return first;
+    return parts;
   }
 
   /** Tells whether guest memory has all of what an entry would lead to. */

@@ -13,14 +13,14 @@ import type { Loop } from "./loop.ts";
 import type { GuestMemory } from "./memory.ts";
 import { Iotlb as IotlbPayload } from "./payloads.ts";
 import { IotlbMessage } from "./protocol.ts";
-import type { RequestChannel } from "./request-channel.ts";
+import type { RequestChannel, Settle } from "./request-channel.ts";
 
 /** How long a queue waits for a translation, in milliseconds. */
 export const MISS_LIMIT = 10_000;
 
 /** Pages of one buffer that are asked for together. */
 const AHEAD = 32;
-/** Pages that may be asked for at a time; the request channel takes 64 requests. */
+/** Questions at a time. The request channel takes 64 requests, of all kinds. */
 const MAX_ASKED = 48;
 
 export interface TranslationOptions {
@@ -50,6 +50,10 @@ export class Translation {
   /** Questions without an answer, by page. */
   readonly #asked = new Map<number, Question>();
   readonly #waits = new Set<TranslationWait>();
+  /** Questions whose acknowledgement has not come; their updates may have. */
+  #open = 0;
+  /** There were more questions than may be asked at a time. */
+  #postponed = false;
 
   constructor(memory: GuestMemory, options: TranslationOptions) {
     this.iotlb = new Iotlb(memory);
@@ -97,16 +101,17 @@ export class Translation {
   /** Asks for what a buffer lacks. */
   ask({ address, length, access }: TranslationMiss): void {
     const now = performance.now();
+    if (this.#asked.size >= MAX_ASKED) this.#dropOld(now);
     this.iotlb.missing(address, length, AHEAD, (at) => {
       const old = this.#asked.get(pageOf(at));
       if (old !== undefined && (old.access & access) === access && now < old.until) return;
-      // The address that is waited for must be asked for; more than that is for speed.
-      if (this.#asked.size >= MAX_ASKED && at !== address) return;
-      const question = {
-        address: at,
-        access: access | (old?.access ?? 0),
-        until: now + this.#limit,
-      };
+      // What is waited for goes before what is only wanted soon.
+      if (this.#open >= MAX_ASKED || (at !== address && this.#asked.size >= MAX_ASKED)) {
+        this.#postponed = true;
+        return;
+      }
+      const wanted = access | (old?.access ?? 0);
+      const question = { address: at, access: wanted, until: now + this.#limit };
       this.#asked.set(pageOf(at), question);
       this.#send(question);
     });
@@ -125,17 +130,34 @@ export class Translation {
     this.#waits.delete(wait);
   }
 
+  #dropOld(now: number): void {
+    for (const [page, { until }] of this.#asked) {
+      if (now >= until) this.#asked.delete(page);
+    }
+  }
+
   #send(question: Question): void {
+    const channel = this.#options.channel();
+    if (channel === null) return;
     const { address, access } = question;
-    const payload = message(IotlbMessage.MISS, address, access);
-    this.#options
-      .channel()
-      ?.request("IOTLB_MSG", payload)
-      .then((value) => {
-        if (value !== 0n) this.#refuse(question);
-      })
-      // Without an acknowledgement an update may still come, and there is a limit to the wait.
-      .catch(() => {});
+    const settled = (refused: boolean): void => {
+      this.#open--;
+      if (refused) this.#refuse(question);
+      if (!this.#postponed) return;
+      this.#postponed = false;
+      this.look();
+    };
+    // Without an acknowledgement an update may still come, and there is a limit to the wait.
+    const settle: Settle = {
+      resolve: ({ value }) => settled(value !== 0n),
+      reject: () => settled(false),
+    };
+    this.#open++;
+    try {
+      channel.query("IOTLB_MSG", settle, message(IotlbMessage.MISS, address, access));
+    } catch {
+      this.#open--;
+    }
   }
 
   #refuse(question: Question): void {

@@ -20,7 +20,7 @@ import type { Loop } from "./loop.ts";
 import type { GuestMemory } from "./memory.ts";
 import { Notifier } from "./notifier.ts";
 import { MAX_QUEUE_SIZE } from "./protocol.ts";
-import { locateRing, type RingPart } from "./ring-address.ts";
+import { type RingPart, RingPlaces } from "./ring-address.ts";
 import { SplitQueue, splitRingBytes } from "./split.ts";
 import type { Translation, TranslationWait } from "./translation.ts";
 
@@ -80,6 +80,7 @@ export class Vring {
   readonly #wait: TranslationWait | null;
   /** Where the queue's ring lies, as the front-end says. */
   #parts: readonly RingPart[] = [];
+  #places: RingPlaces | null = null;
 
   constructor(index: number, spec: QueueSpec, context: VringContext) {
     this.index = index;
@@ -311,15 +312,17 @@ export class Vring {
     ];
     const { memory } = this.#context;
     const translation = this.#translation;
-    const places = locateRing(this.index, this.#parts, { memory, guestAddresses, translation });
+    const where = { memory, guestAddresses, translation };
+    const places = new RingPlaces(`Cannot start vring ${this.index}`, this.#parts, where);
+    this.#places = places;
     return new SplitQueue({
       index: this.index,
       name: this.spec.name,
       size,
       memory: translation?.iotlb ?? memory,
-      descriptor: places[0]!,
-      available: places[1]!,
-      used: places[2]!,
+      descriptor: places.hosts[0]!,
+      available: places.hosts[1]!,
+      used: places.hosts[2]!,
       base: this.#base,
       indirect: has(features, RingFeature.INDIRECT_DESC),
       eventIdx: has(features, RingFeature.EVENT_IDX),
@@ -394,6 +397,8 @@ export class Vring {
     if (queue === null) return;
     this.#base = queue.base;
     queue.close();
+    this.#places?.[Symbol.dispose]();
+    this.#places = null;
     this.#queue = null;
     this.#drain = null;
   }
