@@ -352,7 +352,14 @@ export class DriverRing {
     this.#nextAvailable = (this.#nextAvailable + 1) & 0xffff;
   }
 
-  #describe(table: Uint32Array, index: number, address: number, length: number, flags: number) {
+  #describe(
+    table: Uint32Array,
+    index: number,
+    guestAddress: number,
+    length: number,
+    flags: number,
+  ) {
+    const address = guestAddress + this.#memory.ioOffset;
     const at = index * WORDS_PER_DESCRIPTOR;
     table[at] = address >>> 0;
     table[at + 1] = (address / 4294967296) >>> 0;

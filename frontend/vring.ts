@@ -6,8 +6,9 @@ import type { Connection } from "./connection.ts";
 import { DriverRing, type RingOptions } from "./driver-ring.ts";
 import { BackEndError } from "./errors.ts";
 import type { GuestMemory } from "./guest-memory.ts";
+import type { Iommu } from "./iommu.ts";
 import { Notifier } from "./notifier.ts";
-import { DEFAULT_TIMEOUT } from "./wait.ts";
+import { DEFAULT_TIMEOUT, PollSet } from "./wait.ts";
 
 export interface VringOptions extends RingOptions {
   /** Makes kick, call and err; eventfds by default. */
@@ -16,7 +17,11 @@ export interface VringOptions extends RingOptions {
   readonly kicks?: boolean;
   /** False: no call descriptor is passed, the driver polls. True by default. */
   readonly calls?: boolean;
+  /** Asked by the back-end while the driver waits for it. */
+  readonly iommu?: Iommu;
 }
+
+const pair = new PollSet(2);
 
 export class Vring implements Disposable {
   readonly index: number;
@@ -30,6 +35,7 @@ export class Vring implements Disposable {
   /** False when the driver has to look for completions itself. */
   readonly notifies: boolean;
   readonly #memory: GuestMemory;
+  readonly #iommu: Iommu | null;
   readonly #passKick: boolean;
 
   constructor(index: number, memory: GuestMemory, options: VringOptions) {
@@ -41,6 +47,7 @@ export class Vring implements Disposable {
     this.err = notifier("err");
     this.notifies = calls;
     this.#memory = memory;
+    this.#iommu = options.iommu ?? null;
     this.#passKick = kicks;
   }
 
@@ -61,7 +68,7 @@ export class Vring implements Disposable {
     const end = performance.now() + milliseconds;
     // A notification may be left of completions that were taken without it.
     while (!ring.enableCalls()) {
-      if (this.call.take(Math.max(0, end - performance.now()))) continue;
+      if (this.#take(Math.max(0, end - performance.now()))) continue;
       if (ring.shownUsedIndex === ring.usedIndex) return false;
       const count = (ring.shownUsedIndex - ring.usedIndex) & 0xffff;
       const message = `Vring ${this.index} has ${count} completions without a call`;
@@ -71,11 +78,26 @@ export class Vring implements Disposable {
     return true;
   }
 
+  /** Waits for a call, and serves the back-end meanwhile. False when nothing happens in time. */
+  #take(milliseconds: number): boolean {
+    const fd = this.#iommu?.fd;
+    if (!fd || fd.closed) return this.call.take(milliseconds);
+    pair.clear();
+    pair.add(this.call.reader.number);
+    pair.add(fd.number);
+    if (pair.wait(milliseconds) === 0) return false;
+    const called = pair.ready(0);
+    if (pair.ready(1)) this.#iommu!.serve();
+    if (called) this.call.take();
+    return true;
+  }
+
   #poll(milliseconds: number): boolean {
     const { ring } = this;
     const end = performance.now() + milliseconds;
     while (ring.shownUsedIndex === ring.usedIndex) {
       if (performance.now() > end) return false;
+      this.#iommu?.serve();
     }
     return true;
   }
@@ -95,7 +117,9 @@ export class Vring implements Disposable {
 
   setAddresses(connection: Connection): void {
     const { descriptor, available, used } = this.ring.place;
-    const user = (address: number) => BigInt(this.#memory.userAddress(address));
+    const memory = this.#memory;
+    const user = (address: number) =>
+      BigInt(memory.behindIommu ? address + memory.ioOffset : memory.userAddress(address));
     const payload = VringAddr.encode({
       index: this.index,
       descriptor: user(descriptor),
