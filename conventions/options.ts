@@ -29,6 +29,9 @@ export const commonOptions = Type.Object({
     default: "text",
     description: "Form of those messages, one per line",
   }),
+  draft: Type.Array(Type.Union([Type.Literal("standalone"), Type.Literal("vhost-pci")]), {
+    description: "Serve a draft of the protocol in place of what has its numbers now",
+  }),
   help: Type.Boolean({ default: false, description: "Print this help and exit" }),
   version: Type.Boolean({ default: false, description: "Print the version and exit" }),
 });

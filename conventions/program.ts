@@ -56,6 +56,7 @@ async function serveUntilSignal(
   await runDevice(device, options, endpoint, {
     log,
     signal: end.signal,
+    drafts: common.draft,
     ready(backend) {
       surviveStrayErrors(log);
       reload = () => backend.reload();

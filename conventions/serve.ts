@@ -2,6 +2,7 @@
 import type { Static, TObject } from "typebox";
 import { type Backend, openBackend } from "../core/backend.ts";
 import type { AnyDevice, DeviceDefinition } from "../core/device.ts";
+import type { DraftName } from "../core/drafts.ts";
 import { Log } from "../core/log.ts";
 import { Loop } from "../core/loop.ts";
 import { SystemError } from "../ffi/mod.ts";
@@ -21,6 +22,8 @@ export interface RunContext {
   readonly ready?: ((backend: Backend) => void) | undefined;
   /** Leaves the JavaScript event loop free for other things; each wake-up costs 50 us more. */
   readonly events?: boolean | undefined;
+  /** Drafts of the protocol to serve. */
+  readonly drafts?: readonly DraftName[] | undefined;
 }
 
 /** Resolves when `signal` is aborted. */
@@ -61,11 +64,11 @@ export async function runDevice(
   definition: AnyDevice,
   options: unknown,
   endpoint: Endpoint,
-  { log, signal, ready, events }: RunContext,
+  { log, signal, ready, events, drafts }: RunContext,
 ): Promise<void> {
   using loop = new Loop();
   if (events) loop.useEvents();
-  const opening = openBackend(definition, options, { loop, log }).catch(explainFailure);
+  const opening = openBackend(definition, options, { loop, log, drafts }).catch(explainFailure);
   const backend = await Promise.race([opening, aborted(signal)]);
   if (backend === null) {
     opening.then(
@@ -108,6 +111,8 @@ export type ServeSettings<O extends TObject = TObject> = Endpoint & {
    * other JavaScript gets its turn a few times per second. Devices declared `async` always do this.
    */
   readonly events?: boolean;
+  /** Drafts of the protocol to serve in place of what has their numbers now. */
+  readonly drafts?: readonly DraftName[];
 };
 
 /**
@@ -122,7 +127,7 @@ export async function serve<O extends TObject>(
   device: DeviceDefinition<O, any, any>,
   settings: ServeSettings<O>,
 ): Promise<void> {
-  const { socketPath, fd, options = {}, log = new Log(), ready, events } = settings;
+  const { socketPath, fd, options = {}, log = new Log(), ready, events, drafts } = settings;
   if ((socketPath === undefined) === (fd === undefined)) {
     throw new TypeError("Cannot serve a device: give either socketPath or fd");
   }
@@ -132,5 +137,6 @@ export async function serve<O extends TObject>(
     signal: settings.signal ?? new AbortController().signal,
     ready: () => ready?.(),
     events,
+    drafts,
   });
 }

@@ -85,7 +85,7 @@ const SLOT = 3;
  * window's views of an offset in the GiB, the end of what the window holds as such an index, and the
  * window's slot.
  */
-export const Place = { KEY, SHIFT, END, SLOT, OFFSET_MASK } as const;
+export const Place = { KEY, SHIFT, END, SLOT, OFFSET_MASK, placeOf } as const;
 
 /** The index in `places` for a key. */
 export function placeOf(key: number): number {

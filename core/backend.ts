@@ -3,6 +3,7 @@ import type { Static, TObject } from "typebox";
 import { accept, EPOLLIN, type Fd } from "../ffi/mod.ts";
 import { offeredParts } from "./declared-protocol.ts";
 import type { AnyDevice, Device, Host, Opened, QueueSpec } from "./device.ts";
+import { type DraftName, type ServedProtocol, serveProtocol } from "./drafts.ts";
 import { ProtocolError } from "./errors.ts";
 import { mask, RingFeature, VhostFeature } from "./features.ts";
 import { FrontEnd } from "./front-end.ts";
@@ -16,32 +17,43 @@ import { Session } from "./session.ts";
 export interface BackendContext {
   readonly loop: Loop;
   readonly log: Log;
+  /** Drafts to serve in place of what has their numbers now; none by default. */
+  readonly drafts?: readonly DraftName[] | undefined;
 }
 
 /** How long a listener rests after it failed, in milliseconds. */
 const ACCEPT_RETRY = 200;
 
 /** Ring features that every device gets from the framework. */
-const ringFeatures = mask(
+export const ringFeatures: bigint = mask(
   RingFeature.INDIRECT_DESC,
   RingFeature.EVENT_IDX,
   RingFeature.VERSION_1,
   RingFeature.ACCESS_PLATFORM,
+  VhostFeature.LOG_ALL,
+  RingFeature.RING_PACKED,
+  // Rings are stopped and set up again by the usual messages: nothing else is needed for it.
+  RingFeature.RING_RESET,
+  RingFeature.NOTIFY_ON_EMPTY,
   VhostFeature.PROTOCOL_FEATURES,
 );
 
 /** Protocol features that every device gets from the framework. */
-const protocolFeatures = mask(
+export const protocolFeatures: bigint = mask(
   ProtocolFeature.MQ,
+  ProtocolFeature.LOG_SHMFD,
   ProtocolFeature.REPLY_ACK,
   ProtocolFeature.BACKEND_REQ,
   ProtocolFeature.CONFIG,
   ProtocolFeature.BACKEND_SEND_FD,
+  ProtocolFeature.INFLIGHT_SHMFD,
   ProtocolFeature.RESET_DEVICE,
   ProtocolFeature.INBAND_NOTIFICATIONS,
   ProtocolFeature.CONFIGURE_MEM_SLOTS,
   ProtocolFeature.STATUS,
   ProtocolFeature.GPA_ADDRESSES,
+  ProtocolFeature.GET_VRING_BASE_INFLIGHT,
+  ProtocolFeature.GET_VRING_BASE_SKIP_DRAIN,
 );
 
 /**
@@ -101,6 +113,8 @@ export class Backend {
   /** Virtio feature bits offered to drivers. */
   readonly offered: bigint;
   readonly offeredProtocol: bigint;
+  /** The messages that are served. */
+  readonly protocol: ServedProtocol;
   readonly frontEnd: FrontEnd;
   readonly #layout: Layout;
   #config: Uint8Array;
@@ -118,7 +132,7 @@ export class Backend {
     definition: AnyDevice,
     options: unknown,
     opened: Opened<TObject, string>,
-    { loop, log, frontEnd }: BackendContext & { readonly frontEnd: FrontEnd },
+    { loop, log, drafts = [], frontEnd }: BackendContext & { readonly frontEnd: FrontEnd },
   ) {
     const { queues, features } = definition;
     const offer = opened.offer ?? Object.keys(features);
@@ -127,9 +141,12 @@ export class Backend {
     this.loop = loop;
     this.log = log;
     this.frontEnd = frontEnd;
-    this.offeredProtocol = protocolFeatures | offeredParts(definition, opened.device);
+    this.protocol = serveProtocol(drafts);
+    this.offeredProtocol =
+      protocolFeatures | offeredParts(definition, opened.device) | this.protocol.bits;
     this.queues = typeof queues === "function" ? queues(options) : queues;
-    this.offered = ringFeatures | mask(...offer.map((name) => features[name] as number));
+    const order = definition.inOrder ? mask(RingFeature.IN_ORDER) : 0n;
+    this.offered = ringFeatures | order | mask(...offer.map((name) => features[name] as number));
     this.#layout = definition.config;
     this.#values = opened.config;
     this.#config = this.#layout.encode(opened.config);

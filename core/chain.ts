@@ -301,6 +301,15 @@ export class Chain {
     this.spans = spans;
   }
 
+  /** Guest-physical addresses and lengths of the device-writable buffers, in turns. */
+  writableRanges(): number[] {
+    const ranges: number[] = [];
+    for (let i = this.readableCount; i < this.count; i++) {
+      ranges.push(this.#window(i).physical + this.#offset(i), this.#length(i));
+    }
+    return ranges;
+  }
+
   /** Makes this chain equal to `other`. */
   protected copyFrom(other: Chain): void {
     this.head = other.head;

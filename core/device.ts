@@ -187,6 +187,11 @@ export interface DeviceDefinition<
   readonly sharedMemory?: readonly number[];
   /** True when handlers complete chains from promises, timers or other JavaScript events. */
   readonly async?: boolean;
+  /**
+   * Offer IN_ORDER: drivers then see completions in the order of their chains, whichever order the
+   * handler completes them in. For devices that complete nearly in order anyway.
+   */
+  readonly inOrder?: boolean;
   /** Opens what the device serves. Throw `Error` with one clear sentence when that fails. */
   open(options: Static<O>, host: Host<C>): Opened<C, NoInfer<F>> | Promise<Opened<C, NoInfer<F>>>;
 }

@@ -1,7 +1,7 @@
 /** Handling the available chains of one virtqueue: the loop that no device has to write. */
 import { type Device, STOP } from "./device.ts";
 import { TranslationMiss } from "./iotlb.ts";
-import type { SplitQueue } from "./split.ts";
+import type { Queue } from "./queue.ts";
 
 /** Chains handled before other queues and sockets get their turn. */
 const BUDGET = 512;
@@ -11,7 +11,7 @@ const TIME_SLICE = 10;
 const PUBLISH_BATCH = 16;
 
 export class Drain {
-  readonly #queue: SplitQueue;
+  readonly #queue: Queue;
   readonly #device: Device;
   /** The handler has the chain that `next` loaded. */
   #handling = false;
@@ -19,7 +19,7 @@ export class Drain {
   #unchecked = 1;
   #started = 0;
 
-  constructor(queue: SplitQueue, device: Device) {
+  constructor(queue: Queue, device: Device) {
     this.#queue = queue;
     this.#device = device;
   }

@@ -82,6 +82,11 @@ export interface Piece {
   readonly to: number;
 }
 
+/** Bytes that follow one another in the process and in guest-physical memory. */
+export interface HostPiece extends Pages {
+  readonly physical: number;
+}
+
 /** Beyond so many pieces it is not looked at which of them are in use. */
 const MAX_PIECES = 64;
 
@@ -223,17 +228,20 @@ export class Iotlb extends AddressSpace {
   }
 
   /** Where `length` bytes lie in the process, in order. Throws what `fault` makes. */
-  hosts(what: string, address: number, length: number, access: number): Pages[] {
-    const parts: { address: number; length: number }[] = [];
+  hosts(what: string, address: number, length: number, access: number): HostPiece[] {
+    const parts: { address: number; length: number; physical: number }[] = [];
     for (let done = 0; done < length; ) {
       if (!this.#resolve(address + done, access)) {
         throw this.fault(what, address, length, address + done, access);
       }
       const host = this.#window!.host + this.#offset;
+      const physical = this.#window!.physical + this.#offset;
       const size = Math.min(this.#rest, length - done);
       const last = parts.at(-1);
-      if (last !== undefined && last.address + last.length === host) last.length += size;
-      else parts.push({ address: host, length: size });
+      const joins =
+        last?.address === host - (last?.length ?? 0) && last.physical === physical - last.length;
+      if (joins) last.length += size;
+      else parts.push({ address: host, length: size, physical });
       done += size;
     }
     return parts;

@@ -2,28 +2,17 @@
  * Guest memory: the regions a front-end shares, and the two ways into them: by guest-physical
  * address (buffers) and by front-end user address (rings).
  */
-import {
-  F_ADD_SEALS,
-  F_SEAL_SHRINK,
-  type Fd,
-  libc,
-  Mapping,
-  PAGE_SIZE,
-  S_IFMT,
-  S_IFREG,
-} from "../ffi/mod.ts";
+import type { Fd, Mapping } from "../ffi/mod.ts";
 import { AddressSpace, MemoryWindow } from "./address-space.ts";
 import { ProtocolError } from "./errors.ts";
 import { hex } from "./hex.ts";
+import { mapSharedFile } from "./shared-file.ts";
 
 /**
  * Guest memory that one front-end may map, in bytes: what virtual machines have, and far less than
  * the address space, which the process needs for itself.
  */
 const MAX_GUEST_MEMORY = 2 ** 44;
-
-/** Files with blocks of this size or more are made of huge pages, which map at their boundaries. */
-const HUGE_PAGE = 2 ** 21;
 
 /** A region as the front-end describes it. All in bytes. */
 export interface RegionSpec {
@@ -46,21 +35,9 @@ export class MemoryRegion implements Disposable {
    * `fd`. Throws `ProtocolError` when the file is too small, `SystemError` when it cannot be mapped.
    */
   constructor(spec: RegionSpec, fd: Fd) {
-    // Sealed first: whatever is measured afterwards stays. Only memfds can be sealed.
-    libc.fcntl(fd.number, F_ADD_SEALS, F_SEAL_SHRINK);
-    const { mode, size, blockSize } = fd.stat();
-    if ((mode & S_IFMT) !== S_IFREG) {
-      throw new ProtocolError("Cannot map a memory region: its descriptor is no file of memory");
-    }
-    if (spec.mmapOffset + spec.size > size) {
-      throw new ProtocolError(
-        `Cannot map ${spec.size} bytes at offset ${spec.mmapOffset}: the file has ${size}`,
-      );
-    }
-    const alignment = blockSize >= HUGE_PAGE ? blockSize : PAGE_SIZE;
-    const skip = spec.mmapOffset % alignment;
+    const { mapping, skip } = mapSharedFile("a memory region", fd, spec.mmapOffset, spec.size);
     this.spec = spec;
-    this.#mapping = new Mapping(fd, spec.size + skip, spec.mmapOffset - skip, alignment);
+    this.#mapping = mapping;
     this.host = this.#mapping.address + skip;
     this.windows = this.#makeWindows(spec.guestAddress - skip);
   }

@@ -61,7 +61,8 @@ export interface MessageRow {
 
 const P = ProtocolFeature;
 
-function row(
+/** A message that is acknowledged on demand and carries nothing, unless `extra` says otherwise. */
+export function row(
   code: number,
   name: string,
   payload: PayloadName = "none",
@@ -85,7 +86,11 @@ export const frontEndMessages = {
   SET_OWNER: row(3, "SET_OWNER"),
   RESET_OWNER: row(4, "RESET_OWNER"),
   SET_MEM_TABLE: row(5, "SET_MEM_TABLE", "memTable", { fds: [0, 8] }),
-  SET_LOG_BASE: row(6, "SET_LOG_BASE", "log", { fds: [0, 1] }),
+  SET_LOG_BASE: row(6, "SET_LOG_BASE", "log", {
+    fds: [1, 1],
+    reply: status(1n),
+    needs: P.LOG_SHMFD,
+  }),
   SET_LOG_FD: row(7, "SET_LOG_FD", "optionalU64", { fds: [1, 1] }),
   SET_VRING_NUM: row(8, "SET_VRING_NUM", "vringState"),
   SET_VRING_ADDR: row(9, "SET_VRING_ADDR", "vringAddr"),
@@ -197,6 +202,8 @@ export const MAX_PAYLOAD = Math.max(...Object.values(payloadSizes).map((size) =>
 /** Fields of the u64 of SET_VRING_KICK, CALL and ERR: vring index, and "no descriptor comes". */
 export const VRING_INDEX_MASK = 0xff;
 export const VRING_NO_FD = 0x100;
+/** Flag of SET_VRING_ADDR: writes to the used ring are marked in the dirty log. */
+export const VRING_LOG = 1;
 
 /** Types of IOTLB messages. */
 export const IotlbMessage = { MISS: 1, UPDATE: 2, INVALIDATE: 3, ACCESS_FAIL: 4 } as const;

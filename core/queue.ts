@@ -2,6 +2,7 @@
 import { Access, type AddressSpace } from "./address-space.ts";
 import { Chain, type ChainOwner, HeldChain } from "./chain.ts";
 import type { Virtqueue } from "./device.ts";
+import type { RingLog } from "./dirty-log.ts";
 import { GuestError } from "./errors.ts";
 import type { Piece } from "./iotlb.ts";
 
@@ -30,6 +31,15 @@ const { READ } = Access;
 /** Bytes a driver may chain. Overlapping buffers could ask for any amount of work otherwise. */
 const MAX_CHAIN_BYTES = 2 ** 32;
 
+/** Sections of virtio 1.3 that errors name. */
+export interface Rules {
+  readonly descriptor: string;
+  readonly chain: string;
+  /** The form of an indirect table, and when there may be one. */
+  readonly table: string;
+  readonly tableUse: string;
+}
+
 export interface QueueOptions {
   readonly index: number;
   readonly name: string;
@@ -42,9 +52,15 @@ export interface QueueOptions {
   readonly used: number;
   /** Where to go on, as in SET_VRING_BASE. */
   readonly base: number;
+  /** The queue's part of the in-flight region. */
+  readonly inflight?: InflightPart | null;
+  /** Where to mark what is written to guest memory. */
+  readonly log?: RingLog | null;
   /** Negotiated ring features. */
   readonly indirect: boolean;
   readonly eventIdx: boolean;
+  readonly inOrder?: boolean;
+  readonly notifyOnEmpty?: boolean;
   /** Signals the driver. */
   readonly call: () => void;
   /** Learns of what `next` throws outside a drain; without it `next` always throws. */
@@ -53,6 +69,12 @@ export interface QueueOptions {
   readonly requestPublish: () => void;
   /** Drains soon. */
   readonly requestDrain: () => void;
+}
+
+/** A part of an in-flight region and the size of the queues that the region was made for. */
+export interface InflightPart {
+  readonly bytes: Uint8Array<ArrayBuffer>;
+  readonly queueSize: number;
 }
 
 export abstract class Queue implements Virtqueue, ChainOwner {
@@ -73,17 +95,23 @@ export abstract class Queue implements Virtqueue, ChainOwner {
   protected readonly memory: AddressSpace;
   protected readonly call: () => void;
   protected readonly requestPublish: () => void;
+  /** Where to mark what is written to guest memory, while it is migrated. */
+  protected readonly log: RingLog | null;
   /** The first word of the table that `openTable` found. */
   protected tableBase = 0;
+  readonly #rules: Rules;
+  /** Bytes an indirect table may have, 0 where none is allowed. */
   readonly #tableLimit: number;
-  readonly #indirect: boolean;
   readonly #broken: ((error: GuestError) => void) | undefined;
   readonly #requestDrain: () => void;
   readonly #held = new Set<HeldChain>();
+  /** What to mark when a chain is completed, by its head. Filled only while memory is migrated. */
+  readonly #writable = new Map<number, readonly number[]>();
   /** A copy of an indirect table that crosses memory windows or is not aligned. */
   #tableCopy: Int32Array<ArrayBuffer> = new Int32Array(new ArrayBuffer(0));
 
-  constructor(options: QueueOptions) {
+  constructor(options: QueueOptions, rules: Rules) {
+    this.#rules = rules;
     this.index = options.index;
     this.name = options.name;
     this.size = options.size;
@@ -91,11 +119,16 @@ export abstract class Queue implements Virtqueue, ChainOwner {
     this.memory = options.memory;
     this.call = options.call;
     this.requestPublish = options.requestPublish;
-    this.#tableLimit = Math.max(options.size, MIN_TABLE_LIMIT) * DESCRIPTOR_SIZE;
-    this.#indirect = options.indirect;
+    this.log = options.log ?? null;
+    this.#tableLimit = options.indirect
+      ? Math.max(options.size, MIN_TABLE_LIMIT) * DESCRIPTOR_SIZE
+      : 0;
     this.#broken = options.broken;
     this.#requestDrain = options.requestDrain;
   }
+
+  /** Requests that a back-end before us had taken and not completed, and that are still to come. */
+  abstract get replays(): number;
 
   /** Where a later start must go on (the `num` of GET_VRING_BASE). */
   abstract get base(): number;
@@ -163,6 +196,11 @@ export abstract class Queue implements Virtqueue, ChainOwner {
   /** Ends the use of the ring. Completions that come later change nothing; held chains are empty. */
   close(): void {
     this.closed = true;
+    // Requests that are given up may have been carried out in part.
+    if (this.#writable.size > 0) {
+      for (const head of this.#writable.keys()) this.markChain(head);
+      this.log!.log.signal.send();
+    }
     for (const held of this.#held) held.release();
     this.#held.clear();
   }
@@ -178,16 +216,11 @@ export abstract class Queue implements Virtqueue, ChainOwner {
     length: number,
     flags: number,
   ): Int32Array<ArrayBuffer> {
-    if (
-      !this.#indirect ||
-      (flags & NEXT) !== 0 ||
-      (length & (DESCRIPTOR_SIZE - 1)) !== 0 ||
-      length <= 0 ||
-      length > this.#tableLimit
-    ) {
-      throw this.#badTable(index, length, flags);
+    const odd = (flags & NEXT) | (length & (DESCRIPTOR_SIZE - 1)) | (high & ADDRESS_LIMIT);
+    // The limit is 0 where no table is allowed. Also true for a length of 0.
+    if (odd !== 0 || (length - 1) >>> 0 >= this.#tableLimit) {
+      throw this.#badTable(index, low, high, length, flags);
     }
-    if ((high & ADDRESS_LIMIT) !== 0) throw badAddress(index, low, high);
     const { memory } = this;
     const slot = memory.locate(high, low, length, READ);
     if (slot < 0 || (memory.offset & 3) !== 0) {
@@ -197,17 +230,18 @@ export abstract class Queue implements Virtqueue, ChainOwner {
     return memory.slots[slot]!.i32;
   }
 
-  #badTable(index: number, length: number, flags: number): GuestError {
-    const rule = "virtio 1.3 2.7.5.3";
-    if (!this.#indirect) return new GuestError(`descriptor ${index} is indirect`, `${rule}.1`);
+  #badTable(index: number, low: number, high: number, length: number, flags: number): GuestError {
+    const { descriptor, table, tableUse } = this.#rules;
+    if (this.#tableLimit === 0) return new GuestError(`descriptor ${index} is indirect`, tableUse);
     if ((flags & NEXT) !== 0) {
-      return new GuestError(`the indirect descriptor ${index} has a next one`, `${rule}.1`);
+      return new GuestError(`the indirect descriptor ${index} has a next one`, tableUse);
     }
     if (length <= 0 || length % DESCRIPTOR_SIZE !== 0) {
-      return new GuestError(`the indirect table has ${length >>> 0} bytes`, rule);
+      return new GuestError(`the indirect table has ${length >>> 0} bytes`, table);
     }
+    if (length <= this.#tableLimit) return badAddress(index, low, high, descriptor);
     const count = length / DESCRIPTOR_SIZE;
-    return new GuestError(`the indirect table has ${count} descriptors`, `${rule}.1`);
+    return new GuestError(`the indirect table has ${count} descriptors`, tableUse);
   }
 
   #copyTable(address: number, length: number): Int32Array<ArrayBuffer> {
@@ -229,16 +263,49 @@ export abstract class Queue implements Virtqueue, ChainOwner {
     return this.#tableCopy;
   }
 
+  /** Remembers what is to be marked when the loaded chain is completed. For queues with a log. */
+  protected remember(head: number): void {
+    this.#writable.set(head, this.chain.writableRanges());
+  }
+
+  /** The loaded chain was put back unwritten: there is nothing to mark. For queues with a log. */
+  protected forget(head: number): void {
+    this.#writable.delete(head);
+  }
+
+  /**
+   * Marks all that the device was allowed to write for a request, not only the bytes that it reports:
+   * a status byte lies behind data that a failed request left as it was. For queues with a log.
+   */
+  protected markChain(head: number): void {
+    const ranges = this.#writable.get(head)!;
+    this.#writable.delete(head);
+    for (let i = 0; i < ranges.length; i += 2) this.log!.log.mark(ranges[i]!, ranges[i + 1]!);
+  }
+
+  /** Marks `length` bytes at an offset of the ring's part that the device writes. */
+  protected markRing(offset: number, length: number): void {
+    const { log } = this;
+    if (log === null || log.ring === null) return;
+    if (log.pages === undefined) log.log.mark(log.ring + offset, length);
+    else markPages(log, log.pages);
+  }
+
   /** Refuses a chain that is complete otherwise. */
   protected checkTotal(): void {
     const { chain } = this;
     if (chain.readableBytes + chain.writableBytes >= MAX_CHAIN_BYTES) {
       throw new GuestError(
         `the chain from descriptor ${chain.head} has more than 4 GiB of buffers`,
-        "virtio 1.3 2.7.5.2",
+        this.#rules.chain,
       );
     }
   }
+}
+
+/** Marks all pages of a ring that is scattered. */
+export function markPages({ log }: RingLog, pages: readonly number[]): void {
+  for (const page of pages) log.mark(page, 1);
 }
 
 export function badIndex(
@@ -263,10 +330,15 @@ export function nestedTable(index: number): GuestError {
   return new GuestError(`descriptor ${index} of a table is indirect`, "virtio 1.3 2.7.5.3.1");
 }
 
-export function badAddress(index: number, low: number, high: number): GuestError {
+export function badAddress(
+  index: number,
+  low: number,
+  high: number,
+  rule = "virtio 1.3 2.7.5",
+): GuestError {
   const digits = (value: number) => (value >>> 0).toString(16).padStart(8, "0");
   return new GuestError(
     `descriptor ${index} points to 0x${digits(high)}${digits(low)}, beyond any guest memory`,
-    "virtio 1.3 2.7.5",
+    rule,
   );
 }

@@ -290,6 +290,7 @@ export class RequestChannel implements Disposable {
       request.settle = null;
     }
     for (const request of this.#queue) stopAsking(request);
+    this.#loop.visitSoon();
   }
 
   #readable(): void {
@@ -323,7 +324,9 @@ export class RequestChannel implements Disposable {
     if (value !== 0n && unheard) this.#log.warn(`The front-end refused ${row.name}`);
     const fd = settle === null ? null : (fds.shift() ?? null);
     for (const other of fds) other.close();
-    settle?.resolve({ value, fd });
+    if (settle === null) return;
+    settle.resolve({ value, fd });
+    this.#loop.visitSoon();
   }
 
   #tellLoss(name: string): void {

@@ -1,10 +1,16 @@
 /** Where the parts of a ring lie in the process, whatever kind of address the front-end gave for them. */
 import { PAGE_SIZE, type Pages, Patchwork } from "../ffi/mod.ts";
+import { Access } from "./address-space.ts";
+import type { DirtyLog, RingLog } from "./dirty-log.ts";
 import { ProtocolError } from "./errors.ts";
 import { hex } from "./hex.ts";
-import { AccessFailure, TranslationMiss } from "./iotlb.ts";
+import { AccessFailure, type HostPiece, TranslationMiss } from "./iotlb.ts";
 import type { GuestMemory } from "./memory.ts";
+import { packedRingBytes } from "./packed-format.ts";
+import { splitRingBytes } from "./split.ts";
 import type { Translation } from "./translation.ts";
+
+const { READ, WRITE } = Access;
 
 /** A part of a ring, by the address of SET_VRING_ADDR. */
 export interface RingPart {
@@ -25,12 +31,42 @@ export interface RingMemory {
   readonly translation: Translation | null;
 }
 
+/** The parts of a ring, in the order of `RingPlaces.hosts`. */
+export function ringParts(
+  packed: boolean,
+  size: number,
+  addresses: { readonly descriptor: number; readonly available: number; readonly used: number },
+): RingPart[] {
+  const bytes = packed ? packedRingBytes(size) : splitRingBytes(size);
+  const part = (
+    name: string,
+    kind: "descriptor" | "available" | "used",
+    alignment: number,
+    access: number,
+  ): RingPart => ({ name, address: addresses[kind], length: bytes[kind], alignment, access });
+  if (!packed) {
+    return [
+      part("descriptor table", "descriptor", 16, READ),
+      part("available ring", "available", 2, READ),
+      part("used ring", "used", 4, WRITE),
+    ];
+  }
+  return [
+    part("descriptor ring", "descriptor", 16, READ | WRITE),
+    part("driver event area", "available", 4, READ),
+    part("device event area", "used", 4, WRITE),
+  ];
+}
+
 /** The parts of one ring in the process, until it is disposed. */
 export class RingPlaces implements Disposable {
   /** Process addresses of the parts. */
   readonly hosts: readonly number[];
   readonly #where: RingMemory;
   readonly #patches: Patchwork[] = [];
+  readonly #parts: readonly RingPart[];
+  /** What each part is made of. */
+  readonly #pieces: (readonly HostPiece[])[] = [];
 
   /**
    * Throws `ProtocolError` when a part is nowhere, and `TranslationMiss` after the front-end was asked
@@ -38,6 +74,7 @@ export class RingPlaces implements Disposable {
    */
   constructor(title: string, parts: readonly RingPart[], where: RingMemory) {
     this.#where = where;
+    this.#parts = parts;
     let missed: TranslationMiss | null = null;
     try {
       this.hosts = parts.map((part) => {
@@ -57,6 +94,20 @@ export class RingPlaces implements Disposable {
     }
   }
 
+  /**
+   * Where the ring's queue marks its writes. `wanted` is the log address that the front-end gave, or null;
+   * it is one of the device's too where there is an IOMMU, so that the ring's own place counts then.
+   */
+  ringLog(log: DirtyLog, wanted: number | null): RingLog {
+    const [table, , device] = this.#pieces;
+    const descriptors = table![0]!.physical;
+    if (this.#where.translation === null) return { log, ring: wanted, descriptors };
+    const ring = wanted === null ? null : device![0]!.physical;
+    if (table!.length === 1 && device!.length === 1) return { log, ring, descriptors };
+    const written = this.#pieces.filter((_, i) => (this.#parts[i]!.access & WRITE) !== 0).flat();
+    return { log, ring, descriptors, pages: written.flatMap(pagesOf) };
+  }
+
   [Symbol.dispose](): void {
     for (const patch of this.#patches.splice(0)) patch[Symbol.dispose]();
   }
@@ -66,8 +117,10 @@ export class RingPlaces implements Disposable {
     const { translation, guestAddresses } = this.#where;
     const kind = translation ? "I/O" : guestAddresses ? "guest" : "user";
     const text = `${title} of ${length} bytes at ${kind} address ${hex(part.address)}`;
-    const host = translation ? this.#translate(title, text, part, translation) : this.#find(part);
-    if (host === null) throw new ProtocolError(`${text} is not in one memory region`);
+    const pieces = translation ? this.#translate(title, part, translation) : this.#find(part);
+    if (pieces === null) throw new ProtocolError(`${text} is not in one memory region`);
+    this.#pieces.push(pieces);
+    const host = this.#join(text, pieces);
     // The region's own offset in its file may be odd, and atomic accesses need aligned memory.
     if (host % alignment !== 0) {
       throw new ProtocolError(`${text} is not aligned to ${alignment} bytes in memory`);
@@ -75,22 +128,21 @@ export class RingPlaces implements Disposable {
     return host;
   }
 
-  #find({ address, length }: RingPart): number | null {
+  #find({ address, length }: RingPart): HostPiece[] | null {
     const { memory, guestAddresses } = this.#where;
     const range = guestAddresses
       ? memory.findGuest(address, length)
       : memory.findUser(address, length);
-    return range?.host ?? null;
+    return range && [{ address: range.host, length, physical: range.guestAddress }];
   }
 
   #translate(
     title: string,
-    text: string,
     { address, length, access }: RingPart,
     translation: Translation,
-  ): number {
+  ): HostPiece[] {
     try {
-      return this.#join(text, translation.iotlb.hosts(title, address, length, access));
+      return translation.iotlb.hosts(title, address, length, access);
     } catch (error) {
       if (!(error instanceof AccessFailure)) throw error;
       translation.report(error);
@@ -118,6 +170,13 @@ export class RingPlaces implements Disposable {
       throw new ProtocolError(`${text} cannot be mapped in one piece: ${reason}`);
     }
   }
+}
+
+/** An address in each page of a piece. */
+function pagesOf({ physical, length }: HostPiece): number[] {
+  const first = physical - (physical % PAGE_SIZE);
+  const count = Math.ceil((physical + length - first) / PAGE_SIZE);
+  return Array.from({ length: count }, (_, i) => first + i * PAGE_SIZE);
 }
 
 function wholePages({ address, length }: Pages): Pages {

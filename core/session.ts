@@ -6,20 +6,21 @@ import type { Fd } from "../ffi/mod.ts";
 import type { Backend } from "./backend.ts";
 import { Connection, type Message } from "./connection.ts";
 import type { StateTransfer } from "./device-state.ts";
+import { DirtyLog } from "./dirty-log.ts";
 import { ProtocolError } from "./errors.ts";
 import { has } from "./features.ts";
-import { handlers, type Outcome, WAIT } from "./handlers/mod.ts";
+import { type Outcome, WAIT } from "./handlers/handler.ts";
+import type { InflightRegion } from "./inflight.ts";
 import { GuestMemory } from "./memory.ts";
 import { U64 } from "./payloads.ts";
-import { ProtocolFeature } from "./protocol.ts";
+import { frontEndMessages, ProtocolFeature } from "./protocol.ts";
 import type { RequestChannel } from "./request-channel.ts";
 import { Translation } from "./translation.ts";
-import { Vring } from "./vring.ts";
+import { Vring, type VringContext } from "./vring.ts";
 
 export class Session {
   readonly backend: Backend;
   readonly memory = new GuestMemory();
-  readonly vrings: readonly Vring[];
   /** What I/O addresses mean, for drivers behind an IOMMU. */
   readonly translation: Translation;
   /** Virtio feature bits that the driver accepted. */
@@ -28,12 +29,20 @@ export class Session {
   protocolFeatures = 0n;
   /** Device status, as far as the front-end reports it. */
   status = 0;
+  readonly dirtyLog = new DirtyLog();
+  /** What the front-end keeps of requests in flight, once it has given it to us. */
+  inflight: InflightRegion | null = null;
   requests: RequestChannel | null = null;
   /** The last transfer of device state, until there is another. */
   transfer: StateTransfer | null = null;
   /** Vrings without descriptors of their own are notified by messages. */
   inBand = false;
   readonly #connection: Connection;
+  readonly #vringContext: VringContext;
+  /** Those that the front-end has named so far: a device may have hundreds, of which few are used. */
+  readonly #vrings = new Map<number, Vring>();
+  /** Rings work without being enabled, also those that are named later. */
+  #allEnabled = false;
   readonly #onEnd: () => void;
   /** The message whose answer waits for the device. */
   #waiting: Message | null = null;
@@ -47,41 +56,55 @@ export class Session {
     const session = this;
     const channel = () => this.requests;
     this.translation = new Translation(this.memory, { loop, log, channel });
-    const context = {
+    this.#vringContext = {
       loop,
       log,
       device,
       memory: this.memory,
       translation: this.translation,
-      get features() {
+      dirtyLog: this.dirtyLog,
+      get inflight(): InflightRegion | null {
+        return session.inflight;
+      },
+      get features(): bigint {
         return session.features;
       },
-      get guestAddresses() {
+      get guestAddresses(): boolean {
         return session.hasProtocol(ProtocolFeature.GPA_ADDRESSES);
       },
       notify(name: "VRING_CALL" | "VRING_ERR", vring: number) {
         if (session.inBand) session.requests?.notify(name, vring);
       },
     };
-    this.vrings = backend.queues.map((spec, index) => new Vring(index, spec, context));
-    this.#connection = new Connection(socket, loop, {
+    this.#connection = new Connection(socket, loop, backend.protocol.rows, {
       message: (message) => this.#handle(message),
       ended: (reason) => this.#end(reason),
     });
   }
 
-  /** Tells whether a protocol feature is negotiated. */
+  /** Tells whether a protocol feature is negotiated. Those of drafts are others than they seem. */
   hasProtocol(feature: number): boolean {
-    return has(this.protocolFeatures, feature);
+    return has(this.protocolFeatures & ~this.backend.protocol.bits, feature);
   }
 
   /** The vring of an index from the wire. */
   vring(index: number): Vring {
-    const vring = this.vrings[index];
-    if (vring === undefined) {
-      throw new ProtocolError(`Cannot use vring ${index}: the device has ${this.vrings.length}`);
+    const known = this.#vrings.get(index);
+    if (known !== undefined) return known;
+    const { queues } = this.backend;
+    const spec = queues[index];
+    if (spec === undefined) {
+      throw new ProtocolError(`Cannot use vring ${index}: the device has ${queues.length}`);
     }
+    const vring = new Vring(index, spec, this.#vringContext);
+    if (this.#allEnabled) vring.enable();
+    this.#vrings.set(index, vring);
     return vring;
+  }
+
+  /** The vrings that the front-end has done something with. */
+  get vrings(): readonly Vring[] {
+    return [...this.#vrings.values()];
   }
 
   /**
@@ -118,8 +141,15 @@ export class Session {
     this.#eachRing(this.vrings, (vring, ready) => vring.stop(() => ready()), forget);
   }
 
+  /** Enables every vring, also those to come. */
+  enableRings(): void {
+    this.#allEnabled = true;
+    for (const vring of this.vrings) vring.enable();
+  }
+
   /** Disables every vring, then calls `done`. */
   disableRings(done: () => void): void {
+    this.#allEnabled = false;
     this.#eachRing(this.vrings, (vring, ready) => vring.disable(ready), done);
   }
 
@@ -157,6 +187,26 @@ export class Session {
     this.#connection.resume();
   }
 
+  /** Tells the front-end which features are in use, on the main socket (draft `vhost-pci`). */
+  announceFeatures(features: bigint): void {
+    if (this.#ended) return;
+    const { code, name } = frontEndMessages.SET_FEATURES;
+    const { log } = this.backend;
+    const answered = (value: bigint): void => {
+      if (value !== 0n) log.warn(`The front-end refused ${name}`, { answer: String(value) });
+    };
+    const acknowledged = this.hasProtocol(ProtocolFeature.REPLY_ACK);
+    try {
+      this.#connection.request(
+        code,
+        U64.encode({ value: features }),
+        acknowledged ? answered : null,
+      );
+    } catch (error) {
+      this.#end(error as Error);
+    }
+  }
+
   /** Ends the session from our side. */
   close(): void {
     this.#end(null);
@@ -179,7 +229,7 @@ export class Session {
   #dispatch(message: Message): boolean {
     const { row } = message;
     if (row === undefined) throw new ProtocolError(`there is no message ${message.code}`);
-    if (row.needs !== undefined && !this.hasProtocol(row.needs)) {
+    if (row.needs !== undefined && !has(this.protocolFeatures, row.needs)) {
       throw new ProtocolError(`${row.name} needs a protocol feature that is not negotiated`);
     }
     const [fewest, most] = row.fds;
@@ -188,7 +238,7 @@ export class Session {
         `${row.name} carries ${message.fds.length} descriptors, not ${fewest} to ${most}`,
       );
     }
-    const handler = handlers[row.code];
+    const handler = this.backend.protocol.handlers[row.code];
     if (handler === undefined) throw new ProtocolError(`${row.name} is not supported`);
     this.#waiting = message;
     const outcome = handler(this, message);
@@ -248,6 +298,8 @@ export class Session {
     this.stopRings(() => {
       for (const vring of this.vrings) vring.dispose();
       this.memory[Symbol.dispose]();
+      this.dirtyLog[Symbol.dispose]();
+      this.inflight?.[Symbol.dispose]();
       this.#onEnd();
     });
   }

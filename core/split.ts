@@ -9,9 +9,11 @@
  * suppression fields read after it. Everything else is a plain access.
  */
 import { runtime } from "../ffi/mod.ts";
-import { Place, placeOf } from "./address-space.ts";
+import { Place } from "./address-space.ts";
 import { readableAfterWritable } from "./chain.ts";
 import { GuestError } from "./errors.ts";
+import { InOrder } from "./in-order.ts";
+import { SplitInflight } from "./inflight-split.ts";
 import {
   badAddress,
   badIndex,
@@ -20,20 +22,30 @@ import {
   nestedTable,
   Queue,
   type QueueOptions,
+  type Rules,
 } from "./queue.ts";
 
 const { NEXT, WRITE, INDIRECT, ADDRESS_LIMIT } = Descriptor;
-const { SHIFT, END, SLOT, OFFSET_MASK } = Place;
+const { SHIFT, END, SLOT, OFFSET_MASK, placeOf } = Place;
 
 /** avail.flags: the driver wants no notification. */
 const NO_INTERRUPT = 1;
 /** used.flags: the device wants no notification. */
 const NO_NOTIFY = 1;
 
+const MAX_INT32 = 0x7fffffff;
+
 /** Places of fields in the u16 views of the two rings. */
 const FLAGS = 0;
 const INDEX = 1;
 const RING = 2;
+
+const rules: Rules = {
+  descriptor: "virtio 1.3 2.7.5",
+  chain: "virtio 1.3 2.7.5.2",
+  table: "virtio 1.3 2.7.5.3",
+  tableUse: "virtio 1.3 2.7.5.3.1",
+};
 
 /** Bytes of the three parts for a ring of `size` descriptors, the event fields included. */
 export const splitRingBytes = (size: number) => ({
@@ -53,9 +65,18 @@ export class SplitQueue extends Queue {
   readonly #usedEvent: number;
   readonly #availEvent: number;
   readonly #eventIdx: boolean;
-  /** 1 for each head taken and not completed. */
+  readonly #notifyOnEmpty: boolean;
+  readonly #order: InOrder | null;
+  /** 1 for each head taken and not completed, 2 while it is completed too early to be used. */
   readonly #taken: Uint8Array<ArrayBuffer>;
 
+  readonly #inflight: SplitInflight | null = null;
+  /** Nothing is to be recorded of requests: what each of them asks for once. */
+  readonly #plain: boolean;
+  /** Heads to submit again, before anything else. */
+  readonly #replay: number[] = [];
+  /** The loaded chain is one of those. */
+  #replaying = false;
   #nextAvailable: number;
   #seenAvailable: number;
   #nextUsed: number;
@@ -64,7 +85,7 @@ export class SplitQueue extends Queue {
   #notified = false;
 
   constructor(options: QueueOptions) {
-    super(options);
+    super(options, rules);
     const { size } = options;
     const bytes = splitRingBytes(size);
     this.#mask = size - 1;
@@ -76,23 +97,55 @@ export class SplitQueue extends Queue {
     this.#usedEvent = RING + size;
     this.#availEvent = RING + 4 * size;
     this.#eventIdx = options.eventIdx;
+    this.#notifyOnEmpty = options.notifyOnEmpty === true;
+    this.#order = options.inOrder ? new InOrder(size, size) : null;
     this.#taken = new Uint8Array(size);
-    this.#nextAvailable = options.base;
-    this.#seenAvailable = options.base;
     // Firmware and drivers may have used the ring before: go on where the driver last saw us.
     this.#nextUsed = Atomics.load(this.#used16, INDEX);
     this.#publishedUsed = this.#nextUsed;
+    this.#nextAvailable = options.base;
+    const { inflight } = options;
+    if (inflight != null) {
+      const { bytes, queueSize } = inflight;
+      this.#inflight = new SplitInflight(bytes, queueSize, size, this.#nextUsed);
+      this.#replay.push(...this.#inflight.replay);
+      // A front-end that saw its back-end vanish knows only the used index, and may send that.
+      if (this.#inflight.resumed) {
+        this.#nextAvailable = (this.#nextUsed + this.#replay.length) & 0xffff;
+      }
+    }
+    this.#seenAvailable = this.#nextAvailable;
+    this.#plain = this.#inflight === null && this.log === null && this.#order === null;
   }
 
   get base(): number {
     return this.#nextAvailable;
   }
 
+  get replays(): number {
+    return this.#replay.length;
+  }
+
   protected load(): boolean {
     const at = this.#nextAvailable;
+    if (!this.#plain && this.#replay.length > 0) return this.#loadAgain();
     if (at === this.#seenAvailable && !this.#refresh(at)) return false;
     const head = this.#available[RING + (at & this.#mask)]!;
     if (head >= this.size) throw badIndex("available ring entry", at & this.#mask, head, this.size);
+    this.#loadHead(head);
+    this.#nextAvailable = (at + 1) & 0xffff;
+    return true;
+  }
+
+  /** Loads a request that was in flight when an earlier back-end ended. */
+  #loadAgain(): boolean {
+    this.#loadHead(this.#replay[0]!);
+    this.#replay.shift();
+    this.#replaying = true;
+    return true;
+  }
+
+  #loadHead(head: number): void {
     if (this.#taken[head] !== 0) throw takenTwice(head);
     this.chain.head = head;
     let table = this.#descriptors;
@@ -110,18 +163,31 @@ export class SplitQueue extends Queue {
       first = 0;
     }
     this.#walk(table, base, size, first);
-    this.checkTotal();
-    this.#nextAvailable = (at + 1) & 0xffff;
     this.#taken[head] = 1;
     this.inFlight++;
-    return true;
+    if (!this.#plain) this.#track(head);
+  }
+
+  #track(head: number): void {
+    this.#replaying = false;
+    this.#inflight?.take(head);
+    if (this.log !== null) this.remember(head);
+    this.#order?.take(head);
   }
 
   putBack(): void {
     if (this.closed) return;
-    this.#taken[this.chain.head] = 0;
+    const { head } = this.chain;
+    this.#taken[head] = 0;
     this.inFlight--;
+    if (this.log !== null) this.forget(head);
+    this.#order?.putBack(head);
+    if (this.#replaying) {
+      this.#replay.unshift(head);
+      return;
+    }
     this.#nextAvailable = (this.#nextAvailable - 1) & 0xffff;
+    this.#inflight?.putBack(head);
   }
 
   /** Throws when `head` is not in flight: completing twice would hand the driver a foreign buffer. */
@@ -130,13 +196,38 @@ export class SplitQueue extends Queue {
     if (this.#taken[head] !== 1) {
       throw new Error(`Cannot complete chain ${head} of queue ${this.index}: it is not in flight`);
     }
-    this.#taken[head] = 0;
     this.inFlight--;
+    if (this.#plain) this.#use(head, written);
+    else this.#completeTracked(head, written);
+    if (!this.draining) this.requestPublish();
+  }
+
+  #completeTracked(early: number, written: number): void {
+    const order = this.#order;
+    if (order === null) return this.#useTracked(early, written);
+    this.#taken[early] = 2;
+    order.complete(early, written);
+    for (let head = order.next(); head >= 0; head = order.next()) {
+      this.#useTracked(head, order.written);
+    }
+  }
+
+  #useTracked(head: number, written: number): void {
+    const slot = this.#nextUsed & this.#mask;
+    this.#use(head, written);
+    this.#inflight?.complete(head);
+    if (this.log === null) return;
+    this.markChain(head);
+    this.markRing(4 + slot * 8, 8);
+  }
+
+  /** Writes the used element of a chain. */
+  #use(head: number, written: number): void {
+    this.#taken[head] = 0;
     const at = 1 + ((this.#nextUsed & this.#mask) << 1);
     this.#used32[at] = head;
     this.#used32[at + 1] = written;
     this.#nextUsed = (this.#nextUsed + 1) & 0xffff;
-    if (!this.draining) this.requestPublish();
   }
 
   publish(): void {
@@ -146,12 +237,16 @@ export class SplitQueue extends Queue {
     // Orders the used elements before the index, and the index before the suppression fields.
     Atomics.store(this.#used16, INDEX, next);
     this.#publishedUsed = next;
+    if (this.#inflight !== null) this.#inflight.published(next);
+    if (this.log !== null) this.#markIndex();
     if (this.#wantsCall(old, next)) this.call();
   }
 
   suppressKicks(): void {
     // With EVENT_IDX an avail_event that stays behind does the same.
-    if (!this.#eventIdx) this.#used16[FLAGS] = NO_NOTIFY;
+    if (this.#eventIdx) return;
+    this.#used16[FLAGS] = NO_NOTIFY;
+    if (this.log !== null) this.#markEvent();
   }
 
   requestKick(): boolean {
@@ -159,7 +254,19 @@ export class SplitQueue extends Queue {
     // The store must be visible before the index is read again; Atomics order the two.
     if (this.#eventIdx) Atomics.store(this.#used16, this.#availEvent, at);
     else Atomics.store(this.#used16, FLAGS, 0);
+    if (this.log !== null) this.#markEvent();
     return Atomics.load(this.#available, INDEX) !== at;
+  }
+
+  #markIndex(): void {
+    this.markRing(INDEX * 2, 2);
+    this.log!.log.signal.send();
+  }
+
+  /** Marks the field that says whether kicks are wanted. */
+  #markEvent(): void {
+    this.markRing((this.#eventIdx ? this.#availEvent : FLAGS) * 2, 2);
+    this.log!.log.signal.send();
   }
 
   /** Looks for new chains; false when there are none. */
@@ -177,12 +284,16 @@ export class SplitQueue extends Queue {
   }
 
   #wantsCall(old: number, next: number): boolean {
-    if (!this.#eventIdx) return (Atomics.load(this.#available, FLAGS) & NO_INTERRUPT) === 0;
+    // virtio 1.3, 6.3: whatever the driver wants, it hears of running out of chains.
+    const available = this.#nextAvailable;
+    const empty = this.#notifyOnEmpty && Atomics.load(this.#available, INDEX) === available;
+    if (!this.#eventIdx)
+      return empty || (Atomics.load(this.#available, FLAGS) & NO_INTERRUPT) === 0;
     const event = Atomics.load(this.#available, this.#usedEvent);
     const first = !this.#notified;
     this.#notified = true;
     // virtio 1.3, 2.7.10.1: the index passed the event, in 16-bit arithmetic.
-    return first || ((next - event - 1) & 0xffff) < ((next - old) & 0xffff);
+    return empty || first || ((next - event - 1) & 0xffff) < ((next - old) & 0xffff);
   }
 
   /**
@@ -221,7 +332,8 @@ export class SplitQueue extends Queue {
         (link & INDIRECT) !== 0
       ) {
         chain.setCounts(count, readableCount, readableBytes, writableBytes);
-        return this.#walkOn(table, base, size, index, steps);
+        this.#walkOn(table, base, size, index, steps);
+        return this.checkTotal();
       }
       spans[span] = places[place + SLOT]!;
       spans[span + 1] = offset;
@@ -237,6 +349,7 @@ export class SplitQueue extends Queue {
       if (index >= size) throw badNext((at - base) >> 2, index, size);
     }
     chain.setCounts(count, readableCount, readableBytes, writableBytes);
+    if (readableBytes + writableBytes > MAX_INT32) this.checkTotal();
   }
 
   /** Goes on with the descriptor `index`, the one after `steps` others, wherever its buffer lies. */

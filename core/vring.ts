@@ -7,21 +7,25 @@
  * anybody was there to be kicked. Whatever ends that state lets requests in flight end first.
  */
 import type { Fd } from "../ffi/mod.ts";
-import { Access } from "./address-space.ts";
 import type { Device, QueueSpec } from "./device.ts";
+import type { DirtyLog, RingLog } from "./dirty-log.ts";
 import { Drain } from "./drain.ts";
 import { GuestError, ProtocolError } from "./errors.ts";
-import { has, RingFeature } from "./features.ts";
+import { has, RingFeature, VhostFeature } from "./features.ts";
 import { hex } from "./hex.ts";
+import type { InflightRegion } from "./inflight.ts";
 import { AccessFailure, type Piece, TranslationMiss } from "./iotlb.ts";
 import { checkKick, watchKick } from "./kick.ts";
 import type { Log } from "./log.ts";
 import type { Loop } from "./loop.ts";
 import type { GuestMemory } from "./memory.ts";
 import { Notifier } from "./notifier.ts";
+import { PackedQueue } from "./packed.ts";
+import { checkPackedBase } from "./packed-format.ts";
 import { MAX_QUEUE_SIZE } from "./protocol.ts";
-import { type RingPart, RingPlaces } from "./ring-address.ts";
-import { SplitQueue, splitRingBytes } from "./split.ts";
+import type { InflightPart, Queue } from "./queue.ts";
+import { type RingPart, RingPlaces, ringParts } from "./ring-address.ts";
+import { SplitQueue } from "./split.ts";
 import type { Translation, TranslationWait } from "./translation.ts";
 
 /** How often a ring without a kick descriptor is looked at, in milliseconds. */
@@ -34,6 +38,8 @@ export interface RingAddresses {
   readonly descriptor: number;
   readonly available: number;
   readonly used: number;
+  /** Guest-physical address to mark what is written to the used part at, or null not to mark it. */
+  readonly log?: number | null;
 }
 
 /** What a vring needs of its session. */
@@ -42,6 +48,8 @@ export interface VringContext {
   readonly log: Log;
   readonly device: Device;
   readonly memory: GuestMemory;
+  readonly dirtyLog: DirtyLog;
+  readonly inflight: InflightRegion | null;
   /** The feature bits the driver accepted. */
   readonly features: bigint;
   /** What I/O addresses mean, where ACCESS_PLATFORM is accepted. */
@@ -59,8 +67,11 @@ export class Vring {
   readonly #log: Log;
   readonly #call: Notifier;
   readonly #err: Notifier;
+  #bigEndian = false;
   #size = 0;
   #base = 0;
+  /** Whether the base is one of a packed ring. */
+  #basePacked = false;
   #addresses: RingAddresses | null = null;
   #kick: Fd | null = null;
   #kicked = false;
@@ -71,7 +82,7 @@ export class Vring {
   #suspended = false;
   /** The driver or the device was at fault: nothing is taken until the ring is set up again. */
   #broken = false;
-  #queue: SplitQueue | null = null;
+  #queue: Queue | null = null;
   #drain: Drain | null = null;
   #drainScheduled = false;
   #publishScheduled = false;
@@ -108,29 +119,38 @@ export class Vring {
   }
 
   setSize(size: number): void {
-    const limit = this.spec.maxSize ?? MAX_QUEUE_SIZE;
     this.#refuseWhileRunning("the size");
-    if (size === 0 || size > limit || (size & (size - 1)) !== 0) {
-      throw new ProtocolError(
-        `Cannot use a ring of ${size} descriptors: it must be a power of 2 up to ${limit}`,
-      );
-    }
+    checkSize(size, this.spec.maxSize ?? MAX_QUEUE_SIZE, this.#packed);
     this.#size = size;
     this.#tryStart();
   }
 
-  setBase(base: number): void {
-    this.#refuseWhileRunning("the base");
-    if (base > 0xffff) throw new ProtocolError(`Cannot start a split ring at index ${base}`);
-    this.#base = base;
+  /** What SET_VRING_ENDIAN said. Means nothing once VERSION_1 is negotiated. */
+  get bigEndian(): boolean {
+    return this.#bigEndian;
   }
 
-  setAddresses(addresses: RingAddresses): void {
-    const { descriptor, available, used } = addresses;
-    if (descriptor % 16 !== 0 || available % 2 !== 0 || used % 4 !== 0) {
+  setBigEndian(bigEndian: boolean): void {
+    this.#refuseWhileRunning("the byte order");
+    this.#bigEndian = bigEndian;
+  }
+
+  setBase(base: number): void {
+    this.#refuseWhileRunning("the base");
+    if (!this.#packed) checkSplitBase(base);
+    else if (this.#size > 0) checkPackedBase(base, this.#size);
+    this.#base = base;
+    this.#basePacked = this.#packed;
+  }
+
+  /** Calls `done` when they are in force: a running ring completes what it has in flight first. */
+  setAddresses(addresses: RingAddresses, done: () => void = () => {}): void {
+    const { descriptor, available, used, log = null } = addresses;
+    const alignment = this.#packed ? 4 : 2;
+    if (descriptor % 16 !== 0 || available % alignment !== 0 || used % 4 !== 0) {
       throw new ProtocolError(
         `Cannot use ring addresses ${hex(descriptor)}, ${hex(available)}, ${hex(used)}: ` +
-          "they must be aligned to 16, 2 and 4 bytes",
+          `they must be aligned to 16, ${alignment} and 4 bytes`,
       );
     }
     const old = this.#addresses;
@@ -141,8 +161,16 @@ export class Vring {
       old.available === available &&
       old.used === used;
     if (!same) this.#refuseWhileRunning("the addresses");
-    this.#addresses = addresses;
-    this.#tryStart();
+    if (this.#queue === null || log === (old?.log ?? null)) {
+      this.#addresses = addresses;
+      this.#tryStart();
+      return done();
+    }
+    this.suspend(() => {
+      this.#addresses = addresses;
+      this.unsuspend();
+      done();
+    });
   }
 
   /** Kicks the ring off. Takes `fd` unless it throws; null means that the ring is polled. */
@@ -214,6 +242,25 @@ export class Vring {
     });
   }
 
+  /**
+   * Stops the ring at once. Requests in flight are given up here: they stay in the in-flight region.
+   * Returns where to go on.
+   */
+  stopAtOnce(): number {
+    this.#kicked = false;
+    this.#dropKick();
+    const queue = this.#queue;
+    if (queue !== null && !queue.paused) {
+      queue.paused = true;
+      this.#tellDevice("stopping");
+      queue.publish();
+    }
+    this.#idle();
+    this.#broken = false;
+    this.#suspended = false;
+    return this.#base;
+  }
+
   /** Pauses the ring. `done` is called when nothing is in flight and memory may change. */
   suspend(done: () => void): void {
     this.#suspended = true;
@@ -258,6 +305,11 @@ export class Vring {
     this.#err.replace(null);
   }
 
+  /** Whether the ring is packed if it starts now: firmware may use split rings, its system packed ones. */
+  get #packed(): boolean {
+    return has(this.#context.features, RingFeature.RING_PACKED);
+  }
+
   #refuseWhileRunning(what: string): void {
     if (this.#queue !== null) {
       throw new ProtocolError(`Cannot change ${what} of vring ${this.index} while it is running`);
@@ -274,6 +326,9 @@ export class Vring {
     this.#queue = queue;
     this.#drain = new Drain(queue, this.#context.device);
     this.#log.debug("The vring starts", { size: this.#size, base: this.#base });
+    if (queue.replays > 0) {
+      this.#log.info("Requests that were in flight are submitted again", { count: queue.replays });
+    }
     // The driver may have missed the last call of a back-end that was killed.
     this.#call.send();
     this.#tellDevice("started");
@@ -281,7 +336,7 @@ export class Vring {
   }
 
   /** Null when the ring has to wait until its own addresses are known. */
-  #tryMakeQueue(addresses: RingAddresses): SplitQueue | null {
+  #tryMakeQueue(addresses: RingAddresses): Queue | null {
     this.#wait?.end();
     try {
       return this.#makeQueue(addresses);
@@ -293,29 +348,21 @@ export class Vring {
     }
   }
 
-  #makeQueue({ descriptor, available, used }: RingAddresses): SplitQueue {
+  #makeQueue(addresses: RingAddresses): Queue {
     const size = this.#size;
-    const bytes = splitRingBytes(size);
-    const { features, guestAddresses = false } = this.#context;
-    const part = (
-      name: string,
-      address: number,
-      length: number,
-      alignment: number,
-      access: number,
-    ): RingPart => ({ name, address, length, alignment, access });
-    const { READ, WRITE } = Access;
-    this.#parts = [
-      part("descriptor table", descriptor, bytes.descriptor, 16, READ),
-      part("available ring", available, bytes.available, 2, READ),
-      part("used ring", used, bytes.used, 4, WRITE),
-    ];
-    const { memory } = this.#context;
+    const packed = this.#packed;
+    // The size and the base may have been set under other features.
+    checkSize(size, MAX_QUEUE_SIZE, packed);
+    if (this.#basePacked !== packed) this.#base = 0;
+    if (packed) checkPackedBase(this.#base, size);
+    const { features, memory, guestAddresses = false } = this.#context;
     const translation = this.#translation;
+    this.#parts = ringParts(packed, size, addresses);
     const where = { memory, guestAddresses, translation };
+    this.#places?.[Symbol.dispose]();
     const places = new RingPlaces(`Cannot start vring ${this.index}`, this.#parts, where);
     this.#places = places;
-    return new SplitQueue({
+    const options = {
       index: this.index,
       name: this.spec.name,
       size,
@@ -324,13 +371,31 @@ export class Vring {
       available: places.hosts[1]!,
       used: places.hosts[2]!,
       base: this.#base,
+      inflight: this.#inflightPart(),
+      log: this.#ringLog(),
       indirect: has(features, RingFeature.INDIRECT_DESC),
       eventIdx: has(features, RingFeature.EVENT_IDX),
+      inOrder: has(features, RingFeature.IN_ORDER),
+      notifyOnEmpty: has(features, RingFeature.NOTIFY_ON_EMPTY),
       call: () => this.#call.send(),
-      broken: (error) => this.#break(error),
+      broken: (error: GuestError) => this.#break(error),
       requestPublish: () => this.#schedulePublish(),
       requestDrain: () => this.scheduleDrain(),
-    });
+    };
+    return packed ? new PackedQueue(options) : new SplitQueue(options);
+  }
+
+  #inflightPart(): InflightPart | null {
+    const { inflight } = this.#context;
+    if (inflight === null) return null;
+    const bytes = inflight.part(this.index, this.#size);
+    return { bytes, queueSize: inflight.shape.queueSize };
+  }
+
+  #ringLog(): RingLog | null {
+    const { features, dirtyLog } = this.#context;
+    if (!has(features, VhostFeature.LOG_ALL)) return null;
+    return this.#places!.ringLog(dirtyLog, this.#addresses!.log ?? null);
   }
 
   /** What the driver's addresses go through, or null. */
@@ -396,6 +461,7 @@ export class Vring {
     const queue = this.#queue;
     if (queue === null) return;
     this.#base = queue.base;
+    this.#basePacked = queue instanceof PackedQueue;
     queue.close();
     this.#places?.[Symbol.dispose]();
     this.#places = null;
@@ -467,4 +533,15 @@ export class Vring {
     }
     this.#err.send();
   }
+}
+
+function checkSize(size: number, limit: number, packed: boolean): void {
+  if (size === 0 || size > limit || (!packed && (size & (size - 1)) !== 0)) {
+    const range = packed ? `from 1 to ${limit}` : `a power of 2 up to ${limit}`;
+    throw new ProtocolError(`Cannot use a ring of ${size} descriptors: it must be ${range}`);
+  }
+}
+
+function checkSplitBase(base: number): void {
+  if (base > 0xffff) throw new ProtocolError(`Cannot start a split ring at index ${base}`);
 }

@@ -9,11 +9,8 @@
  */
 import { BackEndError } from "./errors.ts";
 import type { GuestMemory } from "./guest-memory.ts";
+import { INDIRECT, NEXT, type RawDescriptor, type RingOptions, WRITE } from "./ring-options.ts";
 import { placeRing, type RingPlace } from "./ring-place.ts";
-
-export const NEXT = 1;
-export const WRITE = 2;
-export const INDIRECT = 4;
 
 /** avail.flags: the driver wants no notification. */
 const NO_INTERRUPT = 1;
@@ -27,29 +24,11 @@ const RING = 2;
 
 const WORDS_PER_DESCRIPTOR = 4;
 
-/** A descriptor with any content, for rings that are wrong on purpose. */
-export interface RawDescriptor {
-  readonly address: number | bigint;
-  readonly length: number;
-  readonly flags?: number;
-  readonly next?: number;
-}
-
-export interface RingOptions {
-  /** Descriptors: a power of 2 up to 32768. */
-  readonly size: number;
-  readonly eventIdx?: boolean;
-  /** The index to begin with, on both sides of the ring. */
-  readonly base?: number;
-  /** Place the used ring on a page of its own, as drivers before virtio 1.0 do. */
-  readonly legacy?: boolean;
-  /** Where the parts lie; allocated together when absent. */
-  readonly place?: RingPlace;
-}
-
 export class DriverRing {
+  readonly packed = false;
   readonly size: number;
   readonly eventIdx: boolean;
+  readonly inOrder: boolean;
   /** Guest addresses of the parts. */
   readonly place: RingPlace;
   /** Chains made available and not completed yet. */
@@ -90,12 +69,20 @@ export class DriverRing {
   #published: number;
   #nextUsed: number;
   #shownUsed: number;
+  /** With IN_ORDER, the heads in flight in the order they were added: a queue on a ring. */
+  readonly #order: Uint16Array;
+  #oldest = 0;
+  #newest = 0;
+  /** The head that ends the batch being taken, -1 when there is none, and its bytes. */
+  #batchLast = -1;
+  #batchWritten = 0;
 
   /** Zeroes the ring's memory. */
   constructor(memory: GuestMemory, options: RingOptions) {
-    const { size, base = 0, eventIdx = false, legacy = false } = options;
+    const { size, base = 0, eventIdx = false, inOrder = false, legacy = false } = options;
     this.size = size;
     this.eventIdx = eventIdx;
+    this.inOrder = inOrder;
     this.place = options.place ?? placeRing(memory, size, legacy);
     this.#memory = memory;
     this.#mask = size - 1;
@@ -116,19 +103,32 @@ export class DriverRing {
     this.#token = new Int32Array(size);
     this.#serial = new Float64Array(size);
     this.#link = new Uint16Array(size);
+    this.#order = new Uint16Array(size);
     this.#nextAvailable = base;
     this.#published = base;
     this.#nextUsed = base;
     this.#shownUsed = base;
     this.#available[INDEX] = base;
     this.#used16[INDEX] = base;
+    // As a device leaves it that has taken everything up to here.
+    this.#used16[RING + 4 * size] = base;
   }
 
   get freeDescriptors(): number {
     return this.#freeCount;
   }
 
-  /** The available index as the device sees it: a stopped ring goes on from there. */
+  /** The `num` of SET_VRING_BASE: a stopped ring goes on from there. */
+  get base(): number {
+    return this.#published;
+  }
+
+  /** True when a completion can be taken. */
+  get ready(): boolean {
+    return this.shownUsedIndex !== this.#nextUsed;
+  }
+
+  /** The available index as the device sees it. */
   get availableIndex(): number {
     return this.#published;
   }
@@ -262,15 +262,12 @@ export class DriverRing {
   next(): boolean {
     const at = this.#nextUsed;
     if (at === this.#shownUsed && !this.#refresh(at)) return false;
-    const entry = 1 + ((at & this.#mask) << 1);
-    const head = this.#used32[entry]!;
-    const written = this.#used32[entry + 1]!;
-    if (head >= this.size || this.#live[head] === 0) {
-      malformed(`The used ring's entry ${at} names chain ${head}, which is not in flight`);
-    }
-    if (written > this.#writable[head]!) {
-      malformed(`Chain ${head} has room for ${this.#writable[head]} bytes, not ${written}`);
-    }
+    if (this.#batchLast < 0) this.#readElement(at);
+    const last = this.#batchLast;
+    const head = this.inOrder ? this.#order[this.#oldest++ & this.#mask]! : last;
+    // Of those that a batch skips nothing is known but that they were used (virtio 1.3, 2.7.9).
+    const written = head === last ? this.#batchWritten : this.#writable[head]!;
+    if (head === last) this.#batchLast = -1;
     this.#nextUsed = (at + 1) & 0xffff;
     this.#live[head] = 0;
     this.inFlight--;
@@ -283,6 +280,26 @@ export class DriverRing {
       index = this.#link[index]!;
     }
     return true;
+  }
+
+  /** Reads the used element of a completion, or of a batch of them. */
+  #readElement(at: number): void {
+    const entry = 1 + ((at & this.#mask) << 1);
+    const head = this.#used32[entry]!;
+    const written = this.#used32[entry + 1]!;
+    if (head >= this.size || this.#live[head] === 0) {
+      malformed(`The used ring's entry ${at} names chain ${head}, which is not in flight`);
+    }
+    if (written > this.#writable[head]!) {
+      malformed(`Chain ${head} has room for ${this.#writable[head]} bytes, not ${written}`);
+    }
+    this.#batchLast = head;
+    this.#batchWritten = written;
+    if (!this.inOrder) return;
+    const shown = (this.#shownUsed - at) & 0xffff;
+    for (let i = 0; this.#order[(this.#oldest + i) & this.#mask] !== head; i++) {
+      if (i + 1 >= shown) malformed(`Chain ${head} is completed before one that is older`);
+    }
   }
 
   /** Asks the device not to notify. */
@@ -312,8 +329,9 @@ export class DriverRing {
   rewind(): number {
     const base = this.shownUsedIndex;
     const open = new Set(Array.from(this.#live.keys()).filter((head) => this.#live[head] === 1));
-    for (let at = this.#nextUsed; at !== base; at = (at + 1) & 0xffff) {
-      open.delete(this.#used32[1 + ((at & this.#mask) << 1)]!);
+    for (let at = this.#nextUsed, i = this.#oldest; at !== base; at = (at + 1) & 0xffff, i++) {
+      const entry = 1 + ((at & this.#mask) << 1);
+      open.delete(this.inOrder ? this.#order[i & this.#mask]! : this.#used32[entry]!);
     }
     this.#nextAvailable = base;
     const heads = [...open].sort((a, b) => this.#serial[a]! - this.#serial[b]!);
@@ -341,6 +359,7 @@ export class DriverRing {
     this.#writable[head] = writable;
     this.#token[head] = token;
     this.#serial[head] = this.#serials++;
+    this.#order[this.#newest++ & this.#mask] = head;
     this.#count = 0;
     this.inFlight++;
     this.#append(head);

@@ -117,6 +117,8 @@ export class Frontend implements Disposable {
   addVring(index: number, options: VringOptions): Vring {
     const vring = new Vring(index, this.memory, {
       eventIdx: has(this.features, RingFeature.EVENT_IDX),
+      inOrder: has(this.features, RingFeature.IN_ORDER),
+      packed: has(this.features, RingFeature.RING_PACKED),
       legacy: !has(this.features, RingFeature.VERSION_1),
       ...(this.iommu === null ? {} : { iommu: this.iommu }),
       ...options,
@@ -129,7 +131,7 @@ export class Frontend implements Disposable {
   start(): void {
     this.acceptFeatures();
     this.shareMemory();
-    const bases = this.vrings.map((vring) => vring.ring.availableIndex);
+    const bases = this.vrings.map((vring) => vring.ring.base);
     this.startVrings(this.vrings, bases);
     if (this.hasProtocol(ProtocolFeature.STATUS)) {
       const { ACKNOWLEDGE, DRIVER, DRIVER_OK } = DeviceStatus;
@@ -220,13 +222,13 @@ export class Frontend implements Disposable {
     if (requests !== null && !requests.remote.closed) passRequests(connection, requests);
   }
 
-  /** Stops a vring. Returns the available index that it goes on from. */
+  /** Stops a vring. Returns the base that it goes on from. */
   stopVring(vring: Vring): number {
     if (has(this.features, VhostFeature.PROTOCOL_FEATURES)) vring.enable(this.#connection, false);
     return vring.stop(this.#connection);
   }
 
-  /** Stops all vrings, as for a paused guest. Returns their indices. */
+  /** Stops all vrings, as for a paused guest. Returns their bases. */
   stop(): number[] {
     const bases = this.vrings.map((vring) => this.stopVring(vring));
     if (this.hasProtocol(ProtocolFeature.STATUS)) this.setStatus(0);

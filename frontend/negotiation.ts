@@ -1,9 +1,10 @@
 /** The first messages of a connection, up to the point where the guest's driver comes to life. */
-import { has, mask, RingFeature, VhostFeature } from "../core/features.ts";
+import { describeBits, has, mask, RingFeature, VhostFeature } from "../core/features.ts";
 import { U64 } from "../core/payloads.ts";
 import { frontEndMessages, type MessageRow, ProtocolFeature } from "../core/protocol.ts";
 import { BackEndRequests, type BackEndRequestsOptions } from "./backend-requests.ts";
 import type { Connection } from "./connection.ts";
+import { BackEndError } from "./errors.ts";
 
 /**
  * The order in which messages are sent.
@@ -13,7 +14,7 @@ import type { Connection } from "./connection.ts";
  */
 export type MessageOrder = "qemu" | "owner-first";
 
-/** Ring features that `DriverRing` can use. */
+/** Ring features that are accepted without being asked for. */
 export const ringFeatures: bigint = mask(
   RingFeature.INDIRECT_DESC,
   RingFeature.EVENT_IDX,
@@ -36,6 +37,10 @@ export interface NegotiationOptions extends BackEndRequestsOptions {
   readonly order?: MessageOrder;
   /** Virtio features to accept where they are offered; what the ring can use by default. */
   readonly features?: bigint;
+  /** Demand packed rings; `features` may accept them where they are offered. */
+  readonly packed?: boolean;
+  /** Demand that the device completes in order. */
+  readonly inOrder?: boolean;
   /**
    * Protocol features to accept where they are offered; all that are implemented by default. Null
    * leaves out bit 30, as front-ends from before 2014 do.
@@ -79,12 +84,26 @@ function negotiateProtocol(connection: Connection, wanted: bigint) {
   return { offeredProtocol, protocol };
 }
 
+/** The ring features that the options insist on. Throws when the back-end does not offer them. */
+function demanded({ packed, inOrder }: NegotiationOptions, offered: bigint): bigint {
+  const bits = [];
+  if (packed) bits.push(RingFeature.RING_PACKED);
+  if (inOrder) bits.push(RingFeature.IN_ORDER);
+  const missing = mask(...bits) & ~offered;
+  if (missing !== 0n) {
+    const names = describeBits(missing, RingFeature);
+    throw new BackEndError("refused", `The back-end does not offer what is asked for: ${names}`);
+  }
+  return mask(...bits);
+}
+
 /** Runs the handshake of a new connection. */
 export function negotiate(connection: Connection, options: NegotiationOptions = {}): Negotiated {
-  const { order = "qemu", features = ringFeatures, protocol: wanted = protocolFeatures } = options;
+  const { order = "qemu", protocol: wanted = protocolFeatures } = options;
   const ownerFirst = order === "owner-first";
   if (ownerFirst) connection.command(M.SET_OWNER);
   const offered = askU64(connection, M.GET_FEATURES);
+  const features = (options.features ?? ringFeatures) | demanded(options, offered);
   const extended = wanted !== null && has(offered, VhostFeature.PROTOCOL_FEATURES);
   const { offeredProtocol, protocol } = extended
     ? negotiateProtocol(connection, wanted)

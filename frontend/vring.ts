@@ -3,14 +3,19 @@ import { U64, VringAddr, VringState } from "../core/payloads.ts";
 import { frontEndMessages, type MessageRow, VRING_NO_FD } from "../core/protocol.ts";
 import type { Fd } from "../ffi/mod.ts";
 import type { Connection } from "./connection.ts";
-import { DriverRing, type RingOptions } from "./driver-ring.ts";
+import { DriverRing } from "./driver-ring.ts";
 import { BackEndError } from "./errors.ts";
 import type { GuestMemory } from "./guest-memory.ts";
 import type { Iommu } from "./iommu.ts";
 import { Notifier } from "./notifier.ts";
+import { PackedRing } from "./packed-ring.ts";
+import { kickInBand } from "./parts.ts";
+import type { RingOptions } from "./ring-options.ts";
 import { DEFAULT_TIMEOUT, PollSet } from "./wait.ts";
 
 export interface VringOptions extends RingOptions {
+  /** A packed ring; as negotiated when `Frontend.addVring` makes it. */
+  readonly packed?: boolean;
   /** Makes kick, call and err; eventfds by default. */
   readonly notifier?: (role: "kick" | "call" | "err") => Notifier;
   /** False: no kick descriptor is passed, the back-end polls. True by default. */
@@ -19,15 +24,20 @@ export interface VringOptions extends RingOptions {
   readonly calls?: boolean;
   /** Asked by the back-end while the driver waits for it. */
   readonly iommu?: Iommu;
+  /**
+   * Kick by VRING_KICK, and pass no descriptors to kick or call with. Calls then come as requests
+   * of the back-end, and the driver looks for completions itself.
+   */
+  readonly inBand?: boolean;
 }
 
 const pair = new PollSet(2);
 
 export class Vring implements Disposable {
   readonly index: number;
-  readonly ring: DriverRing;
-  readonly kick: Notifier;
-  readonly call: Notifier;
+  readonly ring: DriverRing | PackedRing;
+  kick: Notifier;
+  call: Notifier;
   readonly err: Notifier;
   started = false;
   /** Kicks sent so far. */
@@ -37,11 +47,14 @@ export class Vring implements Disposable {
   readonly #memory: GuestMemory;
   readonly #iommu: Iommu | null;
   readonly #passKick: boolean;
+  readonly #inBand: boolean;
+  #connection: Connection | null = null;
 
   constructor(index: number, memory: GuestMemory, options: VringOptions) {
-    const { notifier = () => Notifier.eventFd(), kicks = true, calls = true } = options;
+    const { notifier = () => Notifier.eventFd(), kicks = true, inBand = false } = options;
+    const { calls = !inBand } = options;
     this.index = index;
-    this.ring = new DriverRing(memory, options);
+    this.ring = options.packed ? new PackedRing(memory, options) : new DriverRing(memory, options);
     this.kick = notifier("kick");
     this.call = notifier("call");
     this.err = notifier("err");
@@ -49,13 +62,15 @@ export class Vring implements Disposable {
     this.#memory = memory;
     this.#iommu = options.iommu ?? null;
     this.#passKick = kicks;
+    this.#inBand = inBand;
   }
 
   /** Shows the device what was added to the ring, and kicks it if it wants that. */
   publish(): void {
     if (!this.ring.publish()) return;
     this.kicks++;
-    this.kick.signal();
+    if (!this.#inBand) this.kick.signal();
+    else kickInBand(this.#connection!, this.index);
   }
 
   /**
@@ -69,9 +84,8 @@ export class Vring implements Disposable {
     // A notification may be left of completions that were taken without it.
     while (!ring.enableCalls()) {
       if (this.#take(Math.max(0, end - performance.now()))) continue;
-      if (ring.shownUsedIndex === ring.usedIndex) return false;
-      const count = (ring.shownUsedIndex - ring.usedIndex) & 0xffff;
-      const message = `Vring ${this.index} has ${count} completions without a call`;
+      if (!ring.ready) return false;
+      const message = `Vring ${this.index} has completions without a call`;
       throw new BackEndError("silent", `${message} after ${milliseconds} ms`);
     }
     ring.disableCalls();
@@ -95,7 +109,7 @@ export class Vring implements Disposable {
   #poll(milliseconds: number): boolean {
     const { ring } = this;
     const end = performance.now() + milliseconds;
-    while (ring.shownUsedIndex === ring.usedIndex) {
+    while (!ring.ready) {
       if (performance.now() > end) return false;
       this.#iommu?.serve();
     }
@@ -130,15 +144,18 @@ export class Vring implements Disposable {
   }
 
   setKick(connection: Connection): void {
+    this.started = true;
+    this.#connection = connection;
+    if (this.#inBand) return kickInBand(connection, this.index);
     this.#sendFd(
       connection,
       frontEndMessages.SET_VRING_KICK,
       this.#passKick ? this.kick.reader : null,
     );
-    this.started = true;
   }
 
   setCall(connection: Connection): void {
+    if (this.#inBand) return;
     this.#sendFd(
       connection,
       frontEndMessages.SET_VRING_CALL,
@@ -147,6 +164,7 @@ export class Vring implements Disposable {
   }
 
   setErr(connection: Connection): void {
+    if (this.#inBand) return;
     this.#sendFd(connection, frontEndMessages.SET_VRING_ERR, this.err.writer);
   }
 
@@ -154,7 +172,26 @@ export class Vring implements Disposable {
     this.#sendState(connection, frontEndMessages.SET_VRING_ENABLE, enabled ? 1 : 0);
   }
 
-  /** Stops the ring (GET_VRING_BASE). Returns the available index to go on from. */
+  /** Passes a new kick descriptor; the last one is closed. */
+  replaceKick(connection: Connection, kick: Notifier = Notifier.eventFd()): void {
+    const old = this.kick;
+    this.kick = kick;
+    this.setKick(connection);
+    old[Symbol.dispose]();
+  }
+
+  /**
+   * Passes a new call descriptor; the last one is closed. A notification may have gone to that, so
+   * completions should be looked for afterwards.
+   */
+  replaceCall(connection: Connection, call: Notifier = Notifier.eventFd()): void {
+    const old = this.call;
+    this.call = call;
+    this.setCall(connection);
+    old[Symbol.dispose]();
+  }
+
+  /** Stops the ring (GET_VRING_BASE). Returns the base to go on from. */
   stop(connection: Connection): number {
     const row = frontEndMessages.GET_VRING_BASE;
     const payload = VringState.encode({ index: this.index, num: 0 });

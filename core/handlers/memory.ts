@@ -3,7 +3,7 @@ import type { Message } from "../connection.ts";
 import { ProtocolError } from "../errors.ts";
 import { hex } from "../hex.ts";
 import type { RegionSpec } from "../memory.ts";
-import { MAX_TABLE_REGIONS, MemTableHeader, Region, SingleRegion } from "../payloads.ts";
+import { MAX_TABLE_REGIONS, MemTableHeader, Region, SingleRegion, XenRegion } from "../payloads.ts";
 import { MAX_MEM_SLOTS } from "../protocol.ts";
 import { type Handler, toNumber, u64, WAIT } from "./handler.ts";
 
@@ -24,18 +24,33 @@ function readRegion(payload: Uint8Array, at: number): RegionSpec {
   return spec;
 }
 
+/** Refuses regions of XEN_MMAP, which is never offered: their memory does not come as a file. */
+function refuseXen(name: string, payload: Uint8Array, at: number): never {
+  const { flags, domain } = XenRegion.decode(payload, at);
+  throw new ProtocolError(
+    `${name} has Xen regions (domain ${domain}, flags ${hex(flags)}): XEN_MMAP is not supported`,
+  );
+}
+
+/** Bytes of a single region with XEN_MMAP. */
+const XEN_SINGLE = SingleRegion.size - Region.size + XenRegion.size;
+
 /** The region of ADD_MEM_REG and REM_MEM_REG, with or without its leading padding. */
 function readSingleRegion({ name, payload }: Message): RegionSpec {
+  if (payload.length === XEN_SINGLE) refuseXen(name, payload, XEN_SINGLE - XenRegion.size);
   if (payload.length !== SingleRegion.size && payload.length !== Region.size) {
     throw new ProtocolError(`${name} has a payload of ${payload.length} bytes`);
   }
   return readRegion(payload, payload.length - Region.size);
 }
 
-function readTable({ payload, fds }: Message): RegionSpec[] {
+function readTable({ name, payload, fds }: Message): RegionSpec[] {
   const { count } = MemTableHeader.decode(payload);
   if (count > MAX_TABLE_REGIONS) {
     throw new ProtocolError(`Cannot use ${count} memory regions: ${MAX_TABLE_REGIONS} at most`);
+  }
+  if (count > 0 && payload.length === MemTableHeader.size + count * XenRegion.size) {
+    refuseXen(name, payload, MemTableHeader.size);
   }
   const expected = MemTableHeader.size + count * Region.size;
   // User-Mode Linux sends room for two regions and uses one.

@@ -8,6 +8,7 @@ import { deviceStateHandlers } from "./device-state.ts";
 import { type Handler, type Outcome, WAIT } from "./handler.ts";
 import { iotlbHandlers } from "./iotlb.ts";
 import { memoryHandlers } from "./memory.ts";
+import { migrationHandlers } from "./migration.ts";
 import { negotiationHandlers } from "./negotiation.ts";
 import { netHandlers } from "./net.ts";
 import { sharingHandlers } from "./sharing.ts";
@@ -22,6 +23,7 @@ const byName: Partial<Record<FrontEndMessage, Handler>> = {
   ...vringHandlers,
   ...configHandlers,
   ...statusHandlers,
+  ...migrationHandlers,
   ...netHandlers,
   ...cryptoHandlers,
   ...deviceStateHandlers,

@@ -2,8 +2,9 @@
 import type { Fd } from "../../ffi/mod.ts";
 import type { Message } from "../connection.ts";
 import { ProtocolError } from "../errors.ts";
+import { has, RingFeature } from "../features.ts";
 import { VringAddr, VringState } from "../payloads.ts";
-import { VRING_INDEX_MASK, VRING_NO_FD } from "../protocol.ts";
+import { VRING_INDEX_MASK, VRING_LOG, VRING_NO_FD } from "../protocol.ts";
 import type { Session } from "../session.ts";
 import type { Vring } from "../vring.ts";
 import { type Handler, readU64, toNumber, WAIT } from "./handler.ts";
@@ -47,12 +48,15 @@ export const vringHandlers = {
 
   SET_VRING_ADDR(session, message) {
     const wire = VringAddr.decode(message.payload);
-    session.vring(wire.index).setAddresses({
+    const logged = (wire.flags & VRING_LOG) !== 0;
+    const addresses = {
       descriptor: toNumber(wire.descriptor, "descriptor table address"),
       available: toNumber(wire.available, "available ring address"),
       used: toNumber(wire.used, "used ring address"),
-    });
-    return undefined;
+      log: logged ? toNumber(wire.log, "log address") : null,
+    };
+    session.vring(wire.index).setAddresses(addresses, () => session.answer(message));
+    return WAIT;
   },
 
   GET_VRING_BASE(session, message) {
@@ -64,8 +68,30 @@ export const vringHandlers = {
     return WAIT;
   },
 
+  /** Requests in flight stay recorded in the region of SET_INFLIGHT_FD, for whoever goes on. */
+  GET_VRING_BASE_SKIP_DRAIN(session, message) {
+    const { vring } = readState(session, message);
+    if (session.inflight === null) {
+      throw new ProtocolError(
+        "Cannot stop a vring without draining it: no in-flight region is set",
+      );
+    }
+    return VringState.encode({ index: vring.index, num: vring.stopAtOnce() });
+  },
+
   SET_VRING_KICK: (session, message) =>
     giveDescriptor(session, message, (vring, fd) => vring.setKick(fd)),
+
+  /** The byte order of a ring whose driver is from before virtio 1. */
+  SET_VRING_ENDIAN(session, message) {
+    const { vring, num } = readState(session, message);
+    if (num > 1) throw new ProtocolError(`There is no byte order ${num} of a vring`);
+    if (num === 1 && has(session.features, RingFeature.VERSION_1)) {
+      throw new ProtocolError("Cannot use a big-endian vring: VERSION_1 is negotiated");
+    }
+    vring.setBigEndian(num === 1);
+    return undefined;
+  },
 
   VRING_KICK(session, message) {
     const { vring, num } = readState(session, message);

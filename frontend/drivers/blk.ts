@@ -216,7 +216,7 @@ export class BlkDriver implements Disposable {
 
   #silence(milliseconds: number): false {
     for (const { vring } of this.queues) {
-      if (vring.ring.shownUsedIndex === vring.ring.usedIndex) continue;
+      if (!vring.ring.ready) continue;
       const message = `Vring ${vring.index} has completions without a call`;
       throw new BackEndError("silent", `${message} after ${milliseconds} ms`);
     }

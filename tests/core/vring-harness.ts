@@ -3,6 +3,7 @@ import assert from "node:assert/strict";
 import { after, afterEach, before, beforeEach } from "node:test";
 import type { HeldChain } from "../../core/chain.ts";
 import { type Device, PENDING } from "../../core/device.ts";
+import { DirtyLog } from "../../core/dirty-log.ts";
 import { ProtocolError } from "../../core/errors.ts";
 import { mask, RingFeature } from "../../core/features.ts";
 import { Log, type LogRecord } from "../../core/log.ts";
@@ -56,7 +57,9 @@ export class VringHarness {
     const { device } = this;
     const { memory } = this.guest;
     const notify = (name: string, vring: number) => void this.notified.push(`${name} ${vring}`);
-    this.context = { loop, log, device, memory, features, notify };
+    const dirtyLog = new DirtyLog();
+    const inflight = null;
+    this.context = { loop, log, device, memory, dirtyLog, inflight, features, notify };
     this.vring = new Vring(3, { name: "test" }, this.context);
   }
 

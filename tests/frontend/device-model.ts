@@ -92,4 +92,10 @@ export class DeviceModel {
     this.#used = (this.#used + 1) % 65536;
     view.setUint16(2, this.#used, true);
   }
+
+  /** Moves the used index over elements that are not filled, as a device with IN_ORDER may. */
+  skip(count: number): void {
+    this.#used = (this.#used + count) % 65536;
+    this.#usedRing.setUint16(2, this.#used, true);
+  }
 }

@@ -185,6 +185,30 @@ describe("DriverRing", () => {
     assert.throws(() => ring.next(), { fault: "malformed" }, "more than are in flight");
   });
 
+  it("takes a batch by its last chain when the device works in order", () => {
+    using world = setUp({ size: 8, base: 65_533, inOrder: true });
+    const { ring, device } = world;
+    const heads = [1, 2, 3, 4].map((token) => add(ring, token, 1, 1));
+    ring.publish();
+    // One element for three chains: the used index skips what it does not fill.
+    device.complete(heads[2]!, 1);
+    device.skip(2);
+    for (const [token, written] of [
+      [1, 2],
+      [2, 2],
+      [3, 1],
+    ]) {
+      assert.ok(ring.next());
+      assert.deepEqual([ring.token, ring.written], [token, written]);
+    }
+    assert.equal(ring.next(), false);
+    assert.equal(ring.freeDescriptors, 6);
+    add(ring, 5, 1, 1);
+    ring.publish();
+    device.complete(add(ring, 6, 1, 1), 0);
+    assert.throws(() => ring.next(), { fault: "malformed" }, "the younger one first");
+  });
+
   it("does not take completions of what it has not published", () => {
     using world = setUp({ size: 8 });
     const { ring, device } = world;

@@ -21,6 +21,7 @@ let guest: Guest;
 const disks = {
   vda: "num-queues=2",
   vdb: "num-queues=1,queue-size=1024,indirect_desc=off",
+  vdc: "num-queues=2,packed=on",
 } as const;
 const names = Object.keys(disks) as (keyof typeof disks)[];
 
@@ -55,6 +56,7 @@ step(
     for (const name of names) {
       const features = await guest.run(`cat /sys/block/${name}/device/features`);
       assert.equal(features[RingFeature.ACCESS_PLATFORM], "1", `${name}: ${features}`);
+      assert.equal(features[RingFeature.RING_PACKED], name === "vdc" ? "1" : "0");
       const group = await guest.run(`cat /sys/block/${name}/device/../iommu_group/type`);
       assert.equal(group, "DMA", "translations are strict");
     }

@@ -22,6 +22,7 @@ import { launcher, Program, root, until } from "../support/program.ts";
 const full = process.env.RINGSIDE_TEST_FULL === "1";
 const PAGE = 4096;
 const direct = ringFeatures & ~mask(RingFeature.INDIRECT_DESC);
+const packed = ringFeatures | mask(RingFeature.RING_PACKED);
 const gpa = protocolFeatures | mask(ProtocolFeature.GPA_ADDRESSES);
 
 /** The IOMMU of a driver that has one. */
@@ -70,6 +71,11 @@ describe("a disk behind an IOMMU", () => {
     "at the guest's own addresses": { iommu: { offset: 0 } },
     "over several regions": { memory: { regions: 4, size: MIB }, maxBytes: PAGE, depth: 16 },
     "with guest-physical entries": { protocol: gpa, queues: 2 },
+    "with packed rings": { queues: 2, maxBytes: PAGE, features: packed },
+    "with packed rings of direct descriptors": {
+      ...{ queues: 2, ringSize: 1000, maxBytes: 16_384 },
+      features: packed & ~mask(RingFeature.INDIRECT_DESC),
+    },
     "with messages in another order": { order: "owner-first", queues: 2, maxBytes: PAGE },
   };
   for (const [name, options] of Object.entries(kinds)) {
@@ -82,34 +88,36 @@ describe("a disk behind an IOMMU", () => {
     });
   }
 
-  it("is verified while its translations are taken away again and again", () => {
-    using driver = connect({ queues: 2, maxBytes: 16_384 });
-    const iommu = iommuOf(driver);
-    const journal = verifyDriver(driver, { blocks: 256, blockSize: 16_384, mixed: 100 });
-    const rounds = full ? 400 : 40;
-    let random = 1;
-    for (let i = 0; i < rounds; i++) {
-      const work = { operation: "mixed", order: "random", blockSize: 16_384 } as const;
-      const result = runWorkload(driver, {
-        ...work,
-        blocks: 256,
-        requests: 50,
-        journal,
-        seed: i + 1,
-      });
-      assertClean(result, 50);
-      random = (random * 48_271) % 0x7fffffff;
-      const page = iommu.misses[random % iommu.misses.length]!.address;
-      // All, the rings included; a page; many pages.
-      if (i % 3 === 0) iommu.invalidate();
-      else iommu.invalidate(page, i % 3 === 1 ? PAGE : 64 * PAGE);
-    }
-    compare(driver, journal);
-    assert.equal(
-      driver.frontend.vrings.some((vring) => vring.broken()),
-      false,
-    );
-  });
+  for (const [kind, features] of Object.entries({ split: ringFeatures, packed })) {
+    it(`is verified while its translations go again and again, on ${kind} rings`, () => {
+      using driver = connect({ queues: 2, maxBytes: 16_384, features });
+      const iommu = iommuOf(driver);
+      const journal = verifyDriver(driver, { blocks: 256, blockSize: 16_384, mixed: 100 });
+      const rounds = full ? 400 : 40;
+      let random = 1;
+      for (let i = 0; i < rounds; i++) {
+        const work = { operation: "mixed", order: "random", blockSize: 16_384 } as const;
+        const result = runWorkload(driver, {
+          ...work,
+          blocks: 256,
+          requests: 50,
+          journal,
+          seed: i + 1,
+        });
+        assertClean(result, 50);
+        random = (random * 48_271) % 0x7fffffff;
+        const page = iommu.misses[random % iommu.misses.length]!.address;
+        // All, the rings included; a page; many pages.
+        if (i % 3 === 0) iommu.invalidate();
+        else iommu.invalidate(page, i % 3 === 1 ? PAGE : 64 * PAGE);
+      }
+      compare(driver, journal);
+      assert.equal(
+        driver.frontend.vrings.some((vring) => vring.broken()),
+        false,
+      );
+    });
+  }
 
   it("keeps requests in flight whole when their translations go", () => {
     using driver = connect({ queues: 2, maxBytes: 65_536 });

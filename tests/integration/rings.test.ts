@@ -26,7 +26,7 @@ describe("rings of a block device", () => {
     verifyDriver(driver, { blocks: 128, mixed: 300, ...what });
     for (const vring of driver.frontend.vrings) {
       assert.equal(vring.broken(), false);
-      assert.equal(driver.frontend.stopVring(vring), vring.ring.availableIndex);
+      assert.equal(driver.frontend.stopVring(vring), vring.ring.base);
     }
     return driver;
   }
@@ -56,6 +56,37 @@ describe("rings of a block device", () => {
     verify({ framing: "scattered", pieceSize: 100, ringSize: 256, features: direct });
     verify({ framing: "classic", pieceSize: 36 });
     verify({ framing: "joined" });
+  });
+
+  const packed = { packed: true } as const;
+  for (const ringSize of [1, 2, 3, 4, 5, 7, 8, 16, 30, 64, 100, 128, 256, 1000]) {
+    it(`of ${ringSize} work packed, by event index and by flags`, () => {
+      verify({ ...packed, ringSize });
+      verify({ ...packed, ringSize, features: byFlags, queues: 2 });
+      if (ringSize === 1) return;
+      verify({ ...packed, ringSize, framing: "joined", features: direct });
+      verify({ ...packed, ringSize, framing: "joined", features: directByFlags, queues: 2 });
+      if (ringSize >= 4) verify({ ...packed, ringSize, features: direct });
+    });
+  }
+
+  it("of 32768, the largest, work packed", () => {
+    const large = { ...packed, ringSize: 32_768, maxBytes: 512, memory: { size: 64 * MIB } };
+    const what = { blockSize: 512, blocks: 16_384, mixed: 20_000 };
+    verify({ ...large, depth: 6000 }, what);
+    verify({ ...large, depth: 6000, features: direct }, what);
+  });
+
+  it("take packed requests cut in any way, polled, and in another order of messages", () => {
+    verify({ ...packed, framing: "scattered", pieceSize: 512 });
+    verify({ ...packed, framing: "scattered", pieceSize: 100, ringSize: 201, features: direct });
+    verify({ ...packed, framing: "joined" });
+    verify({ ...packed, vring: { calls: false } });
+    verify({ ...packed, vring: { kicks: false } }, { mixed: 50 });
+    verify({ ...packed, order: "owner-first", queues: 4 });
+    verify({ ...packed, protocol: null, queues: 2 });
+    const wrapped = { base: 0x7fff_7fff & ((99 << 16) | 99) };
+    verify({ ...packed, ringSize: 100, vring: wrapped });
   });
 
   for (const [name, features] of Object.entries({ "event index": ringFeatures, flags: byFlags })) {

@@ -20,8 +20,13 @@ export class RingModel {
   /** Completions that the driver cannot see yet, and all that it can see or saw. */
   readonly staged: UsedElement[] = [];
   readonly shown: UsedElement[] = [];
+  /** With IN_ORDER, chains that were taken and not used, oldest first, and the lengths of those completed. */
+  readonly #order: number[] = [];
+  readonly #early = new Map<number, number>();
+  readonly #inOrder: boolean;
 
-  constructor(availableIndex: number, usedIndex: number) {
+  constructor(availableIndex: number, usedIndex: number, inOrder = false) {
+    this.#inOrder = inOrder;
     this.availableIndex = availableIndex;
     this.usedIndex = usedIndex;
   }
@@ -32,6 +37,7 @@ export class RingModel {
     if (head === undefined) return null;
     this.availableIndex = after(this.availableIndex);
     this.inFlight.add(head);
+    this.#order.push(head);
     return head;
   }
 
@@ -39,12 +45,22 @@ export class RingModel {
   putBack(head: number): void {
     this.inFlight.delete(head);
     this.waiting.unshift(head);
+    this.#order.pop();
     this.availableIndex = (this.availableIndex + 65535) % 65536;
   }
 
   complete(id: number, length: number): void {
     this.inFlight.delete(id);
-    this.staged.push({ id, length });
+    if (!this.#inOrder) {
+      this.staged.push({ id, length });
+      return;
+    }
+    this.#early.set(id, length);
+    while (this.#early.has(this.#order[0]!)) {
+      const first = this.#order.shift()!;
+      this.staged.push({ id: first, length: this.#early.get(first)! });
+      this.#early.delete(first);
+    }
   }
 
   /** Shows what is staged. Returns the indices that were filled. */

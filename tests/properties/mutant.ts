@@ -1,6 +1,7 @@
-/** Wrong copies of the split queue: each must be told from the right one by a property. */
+/** Wrong copies of a queue: each must be told from the right one by a property. */
 import { mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
+import type { PackedQueue } from "../../core/packed.ts";
 import type { SplitQueue } from "../../core/split.ts";
 import { runtime } from "../../ffi/mod.ts";
 
@@ -15,12 +16,24 @@ export interface Mutation {
 }
 
 const core = new URL("../../core/", import.meta.url);
-/** What is copied. A class comes after its base. */
-const sources = ["queue.ts", "split.ts"];
+/** The classes to be mutated, and the files of core/ that have them. */
+interface Queues {
+  SplitQueue: typeof SplitQueue;
+  PackedQueue: typeof PackedQueue;
+}
+const files = {
+  SplitQueue: ["split.ts"],
+  PackedQueue: ["packed-format.ts", "packed.ts"],
+} as const;
 const folder = new URL(`../../.cache/mutants/${runtime.name}-${process.pid}/`, import.meta.url);
 
 /** The class as it is after the edits. Throws when the sources do not have what is to be edited. */
-export async function mutate({ name, edits }: Mutation): Promise<typeof SplitQueue> {
+export async function mutate<Q extends keyof Queues>(
+  queue: Q,
+  { name, edits }: Mutation,
+): Promise<Queues[Q]> {
+  // A class comes after its base.
+  const sources: string[] = ["queue.ts", ...files[queue]];
   const texts = sources.map((source) => readFileSync(new URL(source, core), "utf8"));
   for (const [from, to] of edits) {
     const places = texts.filter((text) => text.includes(from));
@@ -29,7 +42,7 @@ export async function mutate({ name, edits }: Mutation): Promise<typeof SplitQue
       texts[i] = text.replaceAll(from, () => to);
     });
   }
-  const target = new URL(`${name.replace(/[^a-z0-9]+/gi, "-")}/`, folder);
+  const target = new URL(`${queue}-${name.replace(/[^a-z0-9]+/gi, "-")}/`, folder);
   mkdirSync(target, { recursive: true });
   texts.forEach((text, i) => {
     // The copies lie elsewhere, but use each other and otherwise the same modules.
@@ -38,9 +51,9 @@ export async function mutate({ name, edits }: Mutation): Promise<typeof SplitQue
     );
     writeFileSync(new URL(sources[i]!, target), copy);
   });
-  const file = new URL("split.ts", target);
+  const file = new URL(sources.at(-1)!, target);
   const path = runtime.name === "bun" ? fileURLToPath(file) : file.href;
-  return (await import(path)).SplitQueue;
+  return (await import(path))[queue];
 }
 
 export function removeMutants(): void {
@@ -88,6 +101,21 @@ export const mutations: readonly Mutation[] = [
     edits: [["(Atomics.load(this.#available, FLAGS) & NO_INTERRUPT) === 0", "true"]],
   },
   {
+    name: "running out of chains is no reason to call",
+    breaks: "model",
+    edits: [["return empty || first ||", "return first ||"]],
+  },
+  {
+    name: "in order is any order",
+    breaks: "model",
+    edits: [["options.inOrder ? new", "options.size < 0 ? new"]],
+  },
+  {
+    name: "in order forgets that a chain was put back",
+    breaks: "model",
+    edits: [["    this.#order?.putBack(head);\n", ""]],
+  },
+  {
     name: "no re-check after enabling kicks",
     breaks: "model",
     edits: [["return Atomics.load(this.#available, INDEX) !== at;", "return false;"]],
@@ -126,7 +154,12 @@ export const mutations: readonly Mutation[] = [
   {
     name: "putBack leaves the chain in flight",
     breaks: "model",
-    edits: [["this.#taken[this.chain.head] = 0;", ""]],
+    edits: [
+      [
+        "    const { head } = this.chain;\n    this.#taken[head] = 0;",
+        "    const { head } = this.chain;",
+      ],
+    ],
   },
   {
     name: "the used element goes into the next slot",
@@ -227,7 +260,7 @@ export const mutations: readonly Mutation[] = [
   {
     name: "an indirect descriptor may have a next one",
     breaks: "hostile",
-    edits: [["(flags & NEXT) !== 0 ||", ""]],
+    edits: [["const odd = (flags & NEXT) |", "const odd ="]],
   },
   {
     name: "tables may be nested",
@@ -244,17 +277,19 @@ export const mutations: readonly Mutation[] = [
   {
     name: "tables may have half a descriptor",
     breaks: "hostile",
-    edits: [["(length & (DESCRIPTOR_SIZE - 1)) !== 0 ||", ""]],
+    edits: [["(length & (DESCRIPTOR_SIZE - 1)) | (high", "(high"]],
   },
   {
     name: "tables are taken without the feature",
     breaks: "hostile",
-    edits: [["!this.#indirect ||", ""]],
+    edits: [
+      ["    this.#tableLimit = options.indirect\n", "    this.#tableLimit = options.size > 0\n"],
+    ],
   },
   {
     name: "tables of any length are taken",
     breaks: "hostile",
-    edits: [["length > this.#tableLimit", "length < 0"]],
+    edits: [["(length - 1) >>> 0 >= this.#tableLimit", "length <= 0 || this.#tableLimit === 0"]],
   },
   {
     name: "a table across two regions is read past the first",

@@ -26,7 +26,7 @@ describe("A mutated SplitQueue", () => {
     });
 
   test("passes like the original when nothing is edited", async () => {
-    const copy = await mutate({ name: "nothing", breaks: "model", edits: [] });
+    const copy = await mutate("SplitQueue", { name: "nothing", breaks: "model", edits: [] });
     assert.notEqual(copy, SplitQueue);
     for (const name of ["model", "hostile"] as const) {
       const { failed, errorInstance } = check(name, copy, 300);
@@ -36,7 +36,7 @@ describe("A mutated SplitQueue", () => {
 
   for (const mutation of mutations) {
     test(`fails when ${mutation.name}`, async () => {
-      const Queue = await mutate(mutation);
+      const Queue = await mutate("SplitQueue", mutation);
       const { failed, numRuns } = check(mutation.breaks, Queue, parameters.numRuns);
       assert.ok(failed, `the mutation survived ${numRuns} runs`);
     });

@@ -1,4 +1,4 @@
-/** Random scenarios for a split virtqueue: what the driver and the device do, and in which order. */
+/** Random scenarios for a virtqueue: what the driver and the device do, and in which order. */
 import fc from "fast-check";
 
 export interface BufferPlan {
@@ -47,6 +47,8 @@ export interface Scenario {
   readonly base: number;
   readonly used: number;
   readonly eventIdx: boolean;
+  readonly inOrder: boolean;
+  readonly notifyOnEmpty: boolean;
   /** Mixes up the free descriptors. */
   readonly shuffle: number;
   readonly steps: readonly Step[];
@@ -128,7 +130,7 @@ const device: fc.Arbitrary<DeviceAct> = fc.oneof(
 
 const interference = fc.record({ point: fc.nat({ max: 3 }), driver });
 
-const step: fc.Arbitrary<Step> = fc.oneof(
+export const step: fc.Arbitrary<Step> = fc.oneof(
   { weight: 2, arbitrary: fc.record({ driver }) },
   {
     weight: 3,
@@ -153,6 +155,8 @@ export const scenario: fc.Arbitrary<Scenario> = fc.record({
   base: index,
   used: index,
   eventIdx: fc.boolean(),
+  inOrder: fc.boolean(),
+  notifyOnEmpty: fc.oneof({ weight: 4, arbitrary: fc.constant(false) }, fc.boolean()),
   shuffle: fc.nat({ max: 1000 }),
   steps: fc.array(step, { minLength: 1, maxLength: 80, size: "max" }),
 });

@@ -2,7 +2,9 @@
 import assert from "node:assert/strict";
 import { readdirSync, readFileSync } from "node:fs";
 import { after, before, describe, test } from "node:test";
+import { mask } from "../../core/features.ts";
 import { handlers } from "../../core/handlers/mod.ts";
+import { ProtocolFeature } from "../../core/protocol.ts";
 import { type Conversation, parseConversations, type Step } from "./parse.ts";
 import { TestServer } from "./server.ts";
 
@@ -15,19 +17,34 @@ const all = new Map(
 /** GET_FEATURES and its reply: whatever else was on its way comes before. */
 const barrier: readonly Step[] = parseConversations(`## barrier
 > 01000000 01000000 00000000
-< 01000000 05000000 08000000 0104007003000000`)[0]!.steps;
+< 01000000 05000000 08000000 0104007507010000`)[0]!.steps;
 
 /** Messages that have a handler. */
 const handled = handlers.flatMap((handler, code) => (handler === undefined ? [] : [code]));
 
-describe("The golden vectors", () => {
+/** Files that need more than the main protocol has, by the beginning of their names. */
+const special: Readonly<Record<string, () => Promise<TestServer>>> = {
+  "draft-standalone": () => TestServer.start(["standalone"]),
+  "draft-vhost-pci": () => TestServer.start(["vhost-pci"]),
+  "cross-endian": () => TestServer.start([], mask(ProtocolFeature.CROSS_ENDIAN)),
+};
+
+const kindOf = (file: string) => Object.keys(special).find((kind) => file === `${kind}.txt`);
+
+describe("The golden vectors", () => converse(undefined, () => TestServer.start()));
+for (const [kind, start] of Object.entries(special)) {
+  describe(`The golden vectors of ${kind}`, () => converse(kind, start));
+}
+
+function converse(kind: string | undefined, start: () => Promise<TestServer>): void {
   let server: TestServer;
   before(async () => {
-    server = await TestServer.start();
+    server = await start();
   });
   after(() => server.stop());
 
   for (const [file, conversations] of all) {
+    if (kindOf(file) !== kind) continue;
     for (const conversation of conversations) {
       test(`${file}: ${conversation.name}`, () => play(conversation));
     }
@@ -59,7 +76,9 @@ describe("The golden vectors", () => {
         assert.equal(hex(await client.receive(1)), "", `line ${line}: the connection goes on`);
     }
   }
+}
 
+describe("The golden vectors", () => {
   test("cover every message that is handled, with and without its reply", () => {
     const steps = [...all.values()].flat().flatMap((conversation) => conversation.steps);
     const codes = (kind: string) =>

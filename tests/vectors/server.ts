@@ -3,6 +3,7 @@ import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type Backend, openBackend } from "../../core/backend.ts";
+import type { DraftName } from "../../core/drafts.ts";
 import { Log, type LogRecord } from "../../core/log.ts";
 import { Loop } from "../../core/loop.ts";
 import {
@@ -35,12 +36,15 @@ export class TestServer {
     writeFileSync(join(this.folder, "regular"), "text");
   }
 
-  static async start(): Promise<TestServer> {
+  /** `drafts` are served, and protocol features offered that no device has: `more`. */
+  static async start(drafts: readonly DraftName[] = [], more = 0n): Promise<TestServer> {
     const loop = new Loop();
     loop.useEvents();
     const server = new TestServer(loop);
     const log = new Log((record) => server.records.push(record), "debug");
-    server.#backend = await openBackend(vectorDevice, {}, { loop, log });
+    server.#backend = await openBackend(vectorDevice, {}, { loop, log, drafts });
+    const { offeredProtocol } = server.#backend;
+    Object.assign(server.#backend, { offeredProtocol: offeredProtocol | more });
     return server;
   }
 
@@ -165,6 +169,8 @@ export class TestClient implements AsyncDisposable {
     switch (kind) {
       case "memory":
         return createMemfd("ringside-vectors", 0x10000);
+      case "small-memory":
+        return createMemfd("ringside-vectors", 0x8000);
       case "event":
         return createEventFd();
       case "regular":
