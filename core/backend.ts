@@ -31,6 +31,7 @@ export const ringFeatures: bigint = mask(
   RingFeature.INDIRECT_DESC,
   RingFeature.EVENT_IDX,
   RingFeature.VERSION_1,
+  RingFeature.ACCESS_PLATFORM,
   VhostFeature.LOG_ALL,
   RingFeature.RING_PACKED,
   // Rings are stopped and set up again by the usual messages: nothing else is needed for it.
@@ -52,6 +53,7 @@ export const protocolFeatures: bigint = mask(
   ProtocolFeature.RESET_DEVICE,
   ProtocolFeature.INBAND_NOTIFICATIONS,
   ProtocolFeature.STATUS,
+  ProtocolFeature.GPA_ADDRESSES,
   ProtocolFeature.GET_VRING_BASE_INFLIGHT,
   ProtocolFeature.GET_VRING_BASE_SKIP_DRAIN,
 );

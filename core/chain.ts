@@ -10,6 +10,7 @@ import type { Iovecs } from "../ffi/mod.ts";
 import { Access, type AddressSpace, type MemoryWindow } from "./address-space.ts";
 import { GuestError } from "./errors.ts";
 import { hex } from "./hex.ts";
+import type { Piece } from "./iotlb.ts";
 
 const { READ, WRITE } = Access;
 
@@ -207,6 +208,19 @@ export class Chain {
   /** Adds `length` bytes of the device-writable stream to `iovecs`. False when they do not fit. */
   writableIovecs(iovecs: Iovecs, at: number, length: number): boolean {
     return this.#pushSpans(iovecs, at, length, this.readableCount, this.count);
+  }
+
+  /** Tells whether a buffer lies in one of `pieces`. */
+  uses(pieces: readonly Piece[]): boolean {
+    for (let i = 0; i < this.count; i++) {
+      const slot = this.spans[i << SPAN_SHIFT]!;
+      const from = this.#offset(i);
+      const to = from + this.#length(i);
+      if (pieces.some((piece) => piece.slot === slot && from < piece.to && piece.from < to)) {
+        return true;
+      }
+    }
+    return false;
   }
 
   #view(i: number, first: number, count: number): Uint8Array<ArrayBuffer> {

@@ -31,7 +31,7 @@ import {
   trueBase,
   twice,
 } from "./packed-format.ts";
-import { badAddress, Descriptor, Queue, type QueueOptions } from "./queue.ts";
+import { badAddress, Descriptor, markPages, Queue, type QueueOptions } from "./queue.ts";
 
 const { WRITE, INDIRECT, ADDRESS_LIMIT } = Descriptor;
 const { SHIFT, END, SLOT: PLACE_SLOT, OFFSET_MASK } = Place;
@@ -386,7 +386,8 @@ export class PackedQueue extends Queue {
 
   /** Marks a slot of the ring, which device and driver both write. */
   #markRing(slot: number): void {
-    const { log, descriptors } = this.log!;
+    const { log, descriptors, pages } = this.log!;
+    if (pages !== undefined) return markPages(this.log!, pages);
     log.mark(descriptors + slot * Descriptor.SIZE, Descriptor.SIZE);
   }
 

@@ -376,7 +376,14 @@ export class DriverRing {
     this.#nextAvailable = (this.#nextAvailable + 1) & 0xffff;
   }
 
-  #describe(table: Uint32Array, index: number, address: number, length: number, flags: number) {
+  #describe(
+    table: Uint32Array,
+    index: number,
+    guestAddress: number,
+    length: number,
+    flags: number,
+  ) {
+    const address = guestAddress + this.#memory.ioOffset;
     const at = index * WORDS_PER_DESCRIPTOR;
     this.#bytes.setU64(table, at, address >>> 0, (address / 4294967296) >>> 0);
     table[at + 2] = this.#bytes.word(length);

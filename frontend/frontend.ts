@@ -8,12 +8,14 @@ import { Connection, type ConnectionOptions } from "./connection.ts";
 import { type DirtyBits, sendLog } from "./dirty-log.ts";
 import { BackEndError } from "./errors.ts";
 import { GuestMemory, type GuestRegion, type MemoryOptions } from "./guest-memory.ts";
+import { Iommu, type IommuOptions } from "./iommu.ts";
 import { sendAddRegion, sendMemoryTable, sendRemoveRegion } from "./memory-messages.ts";
 import {
   type Negotiated,
   type NegotiationOptions,
   negotiate,
   passRequests,
+  ringFeatures,
 } from "./negotiation.ts";
 import { type PageServer, Postcopy } from "./postcopy.ts";
 import { Vring, type VringOptions } from "./vring.ts";
@@ -26,6 +28,8 @@ export interface FrontendOptions extends ConnectionOptions, NegotiationOptions {
    * is negotiated, as QEMU does.
    */
   readonly share?: "table" | "slots";
+  /** Puts the device behind an IOMMU (ACCESS_PLATFORM), where that is offered. */
+  readonly iommu?: IommuOptions;
 }
 
 /** Where a back-end is: the path of its socket, or a connection to it. */
@@ -37,6 +41,8 @@ export class Frontend implements Disposable {
   readonly options: FrontendOptions;
   readonly memory: GuestMemory;
   readonly vrings: Vring[] = [];
+  /** What translates the device's addresses; null when they are the guest's. */
+  readonly iommu: Iommu | null;
   #connection: Connection;
   #agreed: Negotiated;
   #path: string | null = null;
@@ -52,8 +58,15 @@ export class Frontend implements Disposable {
     this.options = options;
     this.#connection = connection;
     try {
-      this.#agreed = negotiate(connection, options);
-      this.memory = memory instanceof GuestMemory ? memory : new GuestMemory(memory);
+      this.#agreed = negotiate(
+        connection,
+        withIommu(options, () => this.iommu),
+      );
+      const mirrored = this.hasProtocol(ProtocolFeature.GPA_ADDRESSES);
+      const plan = { mirrored, ...memory };
+      this.memory = memory instanceof GuestMemory ? memory : new GuestMemory(plan);
+      this.iommu = this.#makeIommu(mirrored);
+      this.iommu?.attach(connection, this.#agreed.requests);
     } catch (error) {
       connection.close();
       throw error;
@@ -70,6 +83,12 @@ export class Frontend implements Disposable {
     const frontend = new Frontend(Connection.connect(to, options), options);
     frontend.#path = to;
     return frontend;
+  }
+
+  #makeIommu(byGuest: boolean): Iommu | null {
+    const { iommu } = this.options;
+    if (iommu === undefined || !has(this.features, RingFeature.ACCESS_PLATFORM)) return null;
+    return new Iommu(this.memory, byGuest, iommu);
   }
 
   get connection(): Connection {
@@ -105,6 +124,7 @@ export class Frontend implements Disposable {
       inOrder: has(this.features, RingFeature.IN_ORDER),
       packed: has(this.features, RingFeature.RING_PACKED),
       legacy: !has(this.features, RingFeature.VERSION_1),
+      ...(this.iommu === null ? {} : { iommu: this.iommu }),
       ...options,
     });
     this.vrings.push(vring);
@@ -385,7 +405,9 @@ export class Frontend implements Disposable {
     else if (this.#path !== null) this.#connection = Connection.connect(this.#path, { timeout });
     else throw new Error("Cannot reconnect: the front-end was given a connection, not a path");
     try {
-      this.#agreed = negotiate(this.#connection, { ...this.options, features });
+      const options = withIommu({ ...this.options, features }, () => this.iommu);
+      this.#agreed = negotiate(this.#connection, options);
+      this.iommu?.attach(this.#connection, this.#agreed.requests);
       return true;
     } catch (error) {
       this.#connection.close();
@@ -400,4 +422,16 @@ export class Frontend implements Disposable {
     for (const vring of this.vrings) vring[Symbol.dispose]();
     this.memory[Symbol.dispose]();
   }
+}
+
+/** The options of a front-end that accepts ACCESS_PLATFORM and answers for its IOMMU, if it has one. */
+function withIommu(options: FrontendOptions, iommu: () => Iommu | null): FrontendOptions {
+  if (options.iommu === undefined) return options;
+  const { features = ringFeatures, answer = () => 0n } = options;
+  return {
+    ...options,
+    features: features | mask(RingFeature.ACCESS_PLATFORM),
+    answer: (request) =>
+      request.row.name === "IOTLB_MSG" ? iommu()!.answer(request) : answer(request),
+  };
 }

@@ -40,6 +40,13 @@ export {
   type RegionPlan,
 } from "./guest-memory.ts";
 export { Histogram } from "./histogram.ts";
+export {
+  Iommu,
+  type IommuOptions,
+  type IotlbEntry,
+  type IotlbRequest,
+  Permission,
+} from "./iommu.ts";
 export { Journal } from "./journal.ts";
 export {
   type MessageOrder,

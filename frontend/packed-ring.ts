@@ -150,7 +150,7 @@ export class PackedRing {
   /** Appends a buffer to the chain being built: readable ones first, then writable ones. */
   push(address: number, length: number, writable: boolean): void {
     const i = this.#count++;
-    this.#address[i] = address;
+    this.#address[i] = address + this.#memory.ioOffset;
     this.#length[i] = length;
     this.#flags[i] = writable ? WRITE : 0;
   }
@@ -191,7 +191,7 @@ export class PackedRing {
       describe(words, i, this.#address[i]!, this.#length[i]!, NO_ID, flags);
       if ((flags & WRITE) !== 0) writable += this.#length[i]!;
     }
-    this.#chains.save(id, -1, table, 16 * count, INDIRECT);
+    this.#chains.save(id, -1, table + this.#memory.ioOffset, 16 * count, INDIRECT);
     return this.#enter(id, 1, writable, token);
   }
 

@@ -6,11 +6,12 @@ import type { Connection } from "./connection.ts";
 import { DriverRing } from "./driver-ring.ts";
 import { BackEndError } from "./errors.ts";
 import type { GuestMemory } from "./guest-memory.ts";
+import type { Iommu } from "./iommu.ts";
 import { Notifier } from "./notifier.ts";
 import { PackedRing } from "./packed-ring.ts";
 import { kickInBand } from "./parts.ts";
 import type { RingOptions } from "./ring-options.ts";
-import { DEFAULT_TIMEOUT } from "./wait.ts";
+import { DEFAULT_TIMEOUT, PollSet } from "./wait.ts";
 
 export interface VringOptions extends RingOptions {
   /** A packed ring; as negotiated when `Frontend.addVring` makes it. */
@@ -21,12 +22,16 @@ export interface VringOptions extends RingOptions {
   readonly kicks?: boolean;
   /** False: no call descriptor is passed, the driver polls. True by default. */
   readonly calls?: boolean;
+  /** Asked by the back-end while the driver waits for it. */
+  readonly iommu?: Iommu;
   /**
    * Kick by VRING_KICK, and pass no descriptors to kick or call with. Calls then come as requests
    * of the back-end, and the driver looks for completions itself.
    */
   readonly inBand?: boolean;
 }
+
+const pair = new PollSet(2);
 
 export class Vring implements Disposable {
   readonly index: number;
@@ -42,6 +47,7 @@ export class Vring implements Disposable {
   /** Numbers of the ring and of the device's headers are big-endian. */
   readonly bigEndian: boolean;
   readonly #memory: GuestMemory;
+  readonly #iommu: Iommu | null;
   readonly #passKick: boolean;
   readonly #inBand: boolean;
   #connection: Connection | null = null;
@@ -57,6 +63,7 @@ export class Vring implements Disposable {
     this.notifies = calls;
     this.bigEndian = options.bigEndian === true;
     this.#memory = memory;
+    this.#iommu = options.iommu ?? null;
     this.#passKick = kicks;
     this.#inBand = inBand;
   }
@@ -79,7 +86,7 @@ export class Vring implements Disposable {
     const end = performance.now() + milliseconds;
     // A notification may be left of completions that were taken without it.
     while (!ring.enableCalls()) {
-      if (this.call.take(Math.max(0, end - performance.now()))) continue;
+      if (this.#take(Math.max(0, end - performance.now()))) continue;
       if (!ring.ready) return false;
       const message = `Vring ${this.index} has completions without a call`;
       throw new BackEndError("silent", `${message} after ${milliseconds} ms`);
@@ -88,11 +95,26 @@ export class Vring implements Disposable {
     return true;
   }
 
+  /** Waits for a call, and serves the back-end meanwhile. False when nothing happens in time. */
+  #take(milliseconds: number): boolean {
+    const fd = this.#iommu?.fd;
+    if (!fd || fd.closed) return this.call.take(milliseconds);
+    pair.clear();
+    pair.add(this.call.reader.number);
+    pair.add(fd.number);
+    if (pair.wait(milliseconds) === 0) return false;
+    const called = pair.ready(0);
+    if (pair.ready(1)) this.#iommu!.serve();
+    if (called) this.call.take();
+    return true;
+  }
+
   #poll(milliseconds: number): boolean {
     const { ring } = this;
     const end = performance.now() + milliseconds;
     while (!ring.ready) {
       if (performance.now() > end) return false;
+      this.#iommu?.serve();
     }
     return true;
   }
@@ -118,7 +140,9 @@ export class Vring implements Disposable {
   /** `logged`: the back-end marks what it writes to the used part. */
   setAddresses(connection: Connection, logged = false): void {
     const { descriptor, available, used } = this.ring.place;
-    const user = (address: number) => BigInt(this.#memory.userAddress(address));
+    const memory = this.#memory;
+    const user = (address: number) =>
+      BigInt(memory.behindIommu ? address + memory.ioOffset : memory.userAddress(address));
     const payload = VringAddr.encode({
       index: this.index,
       flags: logged ? VRING_LOG : 0,

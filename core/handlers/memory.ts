@@ -133,6 +133,7 @@ export const memoryHandlers = {
   ADD_MEM_REG(session, message) {
     session.memory.add(readSingleRegion(message), message.fds[0]!, MAX_MEM_SLOTS);
     for (const vring of session.vrings) vring.retryStart();
+    session.translation.look();
     return undefined;
   },
 

@@ -42,6 +42,7 @@ export const negotiationHandlers = {
     }
     const accept = () => {
       session.features = wanted;
+      session.forgetDriver();
       // Without protocol features there is no SET_VRING_ENABLE: rings work as soon as they start.
       if (!has(wanted, VhostFeature.PROTOCOL_FEATURES)) session.enableRings();
     };
@@ -95,6 +96,7 @@ export const negotiationHandlers = {
       }
     }
     session.protocolFeatures = wanted;
+    session.translation.useGuestAddresses(has(wanted, ProtocolFeature.GPA_ADDRESSES));
     session.inBand = has(wanted, ProtocolFeature.INBAND_NOTIFICATIONS);
     session.backend.log.debug("Protocol features accepted", {
       features: describeBits(wanted, ProtocolFeature),
@@ -116,6 +118,7 @@ export const negotiationHandlers = {
       session.requests = channel;
     });
     session.backend.frontEnd.announce(session);
+    session.translation.askAgain();
     return undefined;
   },
 } satisfies Record<string, Handler>;
