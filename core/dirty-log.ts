@@ -24,11 +24,15 @@ export class DirtyLog implements Disposable {
       throw new ProtocolError(`Cannot use a dirty log of ${size} bytes`);
     }
     const { mapping, skip } = mapSharedFile("a dirty log", fd, offset, size);
+    const window = mapping.windows[0]!;
+    if (skip + size > window.length) {
+      // Only in files of huge pages, which are mapped from a boundary of theirs on.
+      mapping[Symbol.dispose]();
+      throw new ProtocolError(`Cannot use a dirty log of ${size} bytes at offset ${offset}`);
+    }
     this.#unmap();
     this.#mapping = mapping;
-    // At most a page and a window: one view holds it.
-    const window = mapping.windows[0]!;
-    this.#bits = window.u8.subarray(skip, Math.min(skip + size, window.length));
+    this.#bits = window.u8.subarray(skip, skip + size);
   }
 
   /** Marks the pages of `length` bytes at a guest-physical address, after they were written. */
@@ -45,9 +49,14 @@ export class DirtyLog implements Disposable {
     }
   }
 
-  [Symbol.dispose](): void {
+  /** Forgets the log and its signal, as when a driver begins anew. */
+  release(): void {
     this.#unmap();
     this.signal.replace(null);
+  }
+
+  [Symbol.dispose](): void {
+    this.release();
   }
 
   #unmap(): void {

@@ -176,6 +176,11 @@ export abstract class Queue implements Virtqueue, ChainOwner {
   /** Ends the use of the ring. Completions that come later change nothing; held chains are empty. */
   close(): void {
     this.closed = true;
+    // Requests that are given up may have been carried out in part.
+    if (this.#writable.size > 0) {
+      for (const head of this.#writable.keys()) this.markChain(head);
+      this.log!.log.signal.send();
+    }
     for (const held of this.#held) held.release();
     this.#held.clear();
   }
@@ -212,11 +217,17 @@ export abstract class Queue implements Virtqueue, ChainOwner {
       return new GuestError(`the indirect descriptor ${index} has a next one`, tableUse);
     }
     if (length <= 0 || length % DESCRIPTOR_SIZE !== 0) {
-      return new GuestError(`the indirect table has ${length >>> 0} bytes`, table);
+      return new GuestError(
+        `descriptor ${index}: the indirect table has ${length >>> 0} bytes`,
+        table,
+      );
     }
     if (length <= this.#tableLimit) return badAddress(index, low, high, descriptor);
     const count = length / DESCRIPTOR_SIZE;
-    return new GuestError(`the indirect table has ${count} descriptors`, tableUse);
+    return new GuestError(
+      `descriptor ${index}: the indirect table has ${count} descriptors`,
+      tableUse,
+    );
   }
 
   #copyTable(address: number, length: number): Int32Array<ArrayBuffer> {
@@ -227,7 +238,13 @@ export abstract class Queue implements Virtqueue, ChainOwner {
     for (let done = 0; done < length; ) {
       const window = this.memory.find(address + done, READ);
       if (window === null) {
-        throw this.memory.fault("an indirect table", address, length, address + done, READ);
+        throw this.memory.fault(
+          `chain ${this.chain.head}: an indirect table`,
+          address,
+          length,
+          address + done,
+          READ,
+        );
       }
       const start = address + done - window.origin;
       const size = Math.min(length - done, window.end - address - done);
@@ -243,7 +260,15 @@ export abstract class Queue implements Virtqueue, ChainOwner {
     this.#writable.set(head, this.chain.writableRanges());
   }
 
-  /** Marks all that the device may have written for a request. For queues with a log. */
+  /** The loaded chain was put back unwritten: there is nothing to mark. For queues with a log. */
+  protected forget(head: number): void {
+    this.#writable.delete(head);
+  }
+
+  /**
+   * Marks all that the device was allowed to write for a request, not only the bytes that it reports:
+   * a status byte lies behind data that a failed request left as it was. For queues with a log.
+   */
   protected markChain(head: number): void {
     const ranges = this.#writable.get(head)!;
     this.#writable.delete(head);

@@ -57,7 +57,7 @@ export class Session {
       device,
       memory: this.memory,
       dirtyLog: this.dirtyLog,
-      get inflight() {
+      get inflight(): InflightRegion | null {
         return session.inflight;
       },
       get features(): bigint {

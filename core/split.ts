@@ -133,11 +133,17 @@ export class SplitQueue extends Queue {
     const head = this.#available[RING + (at & this.#mask)]!;
     if (head >= this.size) throw badIndex("available ring entry", at & this.#mask, head, this.size);
     this.#loadHead(head);
+    if (!this.#plain) this.#recordTaken(head);
     this.#nextAvailable = (at + 1) & 0xffff;
     return true;
   }
 
-  /** Loads a request that was in flight when an earlier back-end ended. */
+  #recordTaken(head: number): void {
+    this.#replaying = false;
+    this.#inflight?.take(head);
+  }
+
+  /** Loads a request that was in flight when an earlier back-end ended, and is recorded as such. */
   #loadAgain(): boolean {
     this.#loadHead(this.#replay[0]!);
     this.#replay.shift();
@@ -169,8 +175,6 @@ export class SplitQueue extends Queue {
   }
 
   #track(head: number): void {
-    this.#replaying = false;
-    this.#inflight?.take(head);
     if (this.log !== null) this.remember(head);
     this.#order?.take(head);
   }
@@ -180,6 +184,7 @@ export class SplitQueue extends Queue {
     const { head } = this.chain;
     this.#taken[head] = 0;
     this.inFlight--;
+    if (this.log !== null) this.forget(head);
     this.#order?.putBack(head);
     if (this.#replaying) {
       this.#replay.unshift(head);
@@ -196,22 +201,28 @@ export class SplitQueue extends Queue {
       throw new Error(`Cannot complete chain ${head} of queue ${this.index}: it is not in flight`);
     }
     this.inFlight--;
-    if (this.#plain) {
-      this.#taken[head] = 0;
-      const at = 1 + ((this.#nextUsed & this.#mask) << 1);
-      this.#used32[at] = head;
-      this.#used32[at + 1] = written;
-      this.#nextUsed = (this.#nextUsed + 1) & 0xffff;
-    } else this.#completeInOrder(head, written);
+    if (this.#plain) this.#use(head, written);
+    else this.#completeTracked(head, written);
     if (!this.draining) this.requestPublish();
   }
 
-  #completeInOrder(early: number, written: number): void {
+  #completeTracked(early: number, written: number): void {
     const order = this.#order;
-    if (order === null) return this.#use(early, written);
+    if (order === null) return this.#useTracked(early, written);
     this.#taken[early] = 2;
     order.complete(early, written);
-    for (let head = order.next(); head >= 0; head = order.next()) this.#use(head, order.written);
+    for (let head = order.next(); head >= 0; head = order.next()) {
+      this.#useTracked(head, order.written);
+    }
+  }
+
+  #useTracked(head: number, written: number): void {
+    const slot = this.#nextUsed & this.#mask;
+    this.#use(head, written);
+    this.#inflight?.complete(head);
+    if (this.log === null) return;
+    this.markChain(head);
+    this.markRing(4 + slot * 8, 8);
   }
 
   /** Writes the used element of a chain. */
@@ -220,7 +231,6 @@ export class SplitQueue extends Queue {
     const at = 1 + ((this.#nextUsed & this.#mask) << 1);
     this.#used32[at] = head;
     this.#used32[at + 1] = written;
-    if (!this.#plain) this.#trackUse(head, at);
     this.#nextUsed = (this.#nextUsed + 1) & 0xffff;
   }
 
@@ -238,7 +248,9 @@ export class SplitQueue extends Queue {
 
   suppressKicks(): void {
     // With EVENT_IDX an avail_event that stays behind does the same.
-    if (!this.#eventIdx) this.#used16[FLAGS] = NO_NOTIFY;
+    if (this.#eventIdx) return;
+    this.#used16[FLAGS] = NO_NOTIFY;
+    if (this.log !== null) this.#markEvent();
   }
 
   requestKick(): boolean {
@@ -246,16 +258,8 @@ export class SplitQueue extends Queue {
     // The store must be visible before the index is read again; Atomics order the two.
     if (this.#eventIdx) Atomics.store(this.#used16, this.#availEvent, at);
     else Atomics.store(this.#used16, FLAGS, 0);
-    if (this.log !== null) this.#markFlags();
+    if (this.log !== null) this.#markEvent();
     return Atomics.load(this.#available, INDEX) !== at;
-  }
-
-  /** `at`: where the used element is, in words. */
-  #trackUse(head: number, at: number): void {
-    this.#inflight?.complete(head);
-    if (this.log === null) return;
-    this.markChain(head);
-    this.markRing(at * 4, 8);
   }
 
   #markIndex(): void {
@@ -263,10 +267,10 @@ export class SplitQueue extends Queue {
     this.log!.log.signal.send();
   }
 
-  /** Marks what asking for kicks has written. */
-  #markFlags(): void {
-    this.markRing(FLAGS, 2);
-    this.markRing(this.#availEvent * 2, 2);
+  /** Marks the field that says whether kicks are wanted. */
+  #markEvent(): void {
+    this.markRing((this.#eventIdx ? this.#availEvent : FLAGS) * 2, 2);
+    this.log!.log.signal.send();
   }
 
   /** Looks for new chains; false when there are none. */
@@ -342,7 +346,7 @@ export class SplitQueue extends Queue {
       if ((link & WRITE) !== 0) writableBytes += length;
       else {
         readableBytes += length;
-        if (++readableCount !== count) throw readableAfterWritable(high, low);
+        if (++readableCount !== count) throw readableAfterWritable(high, low, chain.head);
       }
       if ((link & NEXT) === 0) break;
       index = link >>> 16;

@@ -19,7 +19,8 @@ import type { Log } from "./log.ts";
 import type { Loop } from "./loop.ts";
 import type { GuestMemory } from "./memory.ts";
 import { Notifier } from "./notifier.ts";
-import { checkPackedBase, PackedQueue, packedRingBytes } from "./packed.ts";
+import { PackedQueue } from "./packed.ts";
+import { checkPackedBase, packedRingBytes } from "./packed-format.ts";
 import { MAX_QUEUE_SIZE } from "./protocol.ts";
 import type { InflightPart, Queue } from "./queue.ts";
 import { SplitQueue, splitRingBytes } from "./split.ts";
@@ -345,7 +346,7 @@ export class Vring {
   #inflightPart(): InflightPart | null {
     const { inflight } = this.#context;
     if (inflight === null) return null;
-    const bytes = inflight.part(this.index, this.#size);
+    const bytes = inflight.part(this.index, this.#size, this.#packed);
     return { bytes, queueSize: inflight.shape.queueSize };
   }
 
@@ -397,6 +398,7 @@ export class Vring {
     this.#kickWatch?.[Symbol.dispose]();
     this.#kickWatch = null;
     if (!queue.paused) {
+      this.#submitReplays(queue);
       queue.paused = true;
       this.#tellDevice("stopping");
       queue.publish();
@@ -410,6 +412,16 @@ export class Vring {
       this.#broken = true;
       this.#idle();
     });
+  }
+
+  /** What an earlier back-end had in flight is in flight still, and ends with the rest. */
+  #submitReplays(queue: Queue): void {
+    try {
+      let more = true;
+      while (more && queue.replays > 0 && !this.#broken) more = this.#drain!.run();
+    } catch (error) {
+      this.#break(error);
+    }
   }
 
   /** Nothing is in flight any more, or it is given up. */

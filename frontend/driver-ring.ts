@@ -9,11 +9,8 @@
  */
 import { BackEndError } from "./errors.ts";
 import type { GuestMemory } from "./guest-memory.ts";
+import { INDIRECT, NEXT, type RawDescriptor, type RingOptions, WRITE } from "./ring-options.ts";
 import { placeRing, type RingPlace } from "./ring-place.ts";
-
-export const NEXT = 1;
-export const WRITE = 2;
-export const INDIRECT = 4;
 
 /** avail.flags: the driver wants no notification. */
 const NO_INTERRUPT = 1;
@@ -26,28 +23,6 @@ const INDEX = 1;
 const RING = 2;
 
 const WORDS_PER_DESCRIPTOR = 4;
-
-/** A descriptor with any content, for rings that are wrong on purpose. */
-export interface RawDescriptor {
-  readonly address: number | bigint;
-  readonly length: number;
-  readonly flags?: number;
-  readonly next?: number;
-}
-
-export interface RingOptions {
-  /** Descriptors: a power of 2 up to 32768 on a split ring, any number up to it on a packed one. */
-  readonly size: number;
-  readonly eventIdx?: boolean;
-  /** The device completes in order and may show the last completion of a batch only. */
-  readonly inOrder?: boolean;
-  /** The base to begin with, on both sides of the ring, as SET_VRING_BASE has it. */
-  readonly base?: number;
-  /** Place the used ring on a page of its own, as drivers before virtio 1.0 do. */
-  readonly legacy?: boolean;
-  /** Where the parts lie; allocated together when absent. */
-  readonly place?: RingPlace;
-}
 
 export class DriverRing {
   readonly packed = false;

@@ -9,14 +9,7 @@ export {
   type BackEndRequestsOptions,
 } from "./backend-requests.ts";
 export { Connection, type ConnectionOptions, type Reply, type SideChannel } from "./connection.ts";
-export {
-  DriverRing,
-  INDIRECT,
-  NEXT,
-  type RawDescriptor,
-  type RingOptions,
-  WRITE,
-} from "./driver-ring.ts";
+export { DriverRing } from "./driver-ring.ts";
 export {
   type BlkConfig,
   BlkDriver,
@@ -56,7 +49,8 @@ export {
   ringFeatures,
 } from "./negotiation.ts";
 export { Notifier } from "./notifier.ts";
-export { AVAIL, EventFlags, PACKED_BASE, PackedRing, USED } from "./packed-ring.ts";
+export { AVAIL, EventFlags, PACKED_BASE, USED } from "./packed-position.ts";
+export { PackedRing } from "./packed-ring.ts";
 export {
   checkState,
   closeCryptoSession,
@@ -69,6 +63,13 @@ export {
   startStateTransfer,
 } from "./parts.ts";
 export { fillPattern, isPattern } from "./pattern.ts";
+export {
+  INDIRECT,
+  NEXT,
+  type RawDescriptor,
+  type RingOptions,
+  WRITE,
+} from "./ring-options.ts";
 export type { RingPlace } from "./ring-place.ts";
 export { Vring, type VringOptions } from "./vring.ts";
 export { PollSet, sleep, waitFor } from "./wait.ts";

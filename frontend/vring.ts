@@ -3,12 +3,13 @@ import { U64, VringAddr, VringState } from "../core/payloads.ts";
 import { frontEndMessages, type MessageRow, VRING_NO_FD } from "../core/protocol.ts";
 import type { Fd } from "../ffi/mod.ts";
 import type { Connection } from "./connection.ts";
-import { DriverRing, type RingOptions } from "./driver-ring.ts";
+import { DriverRing } from "./driver-ring.ts";
 import { BackEndError } from "./errors.ts";
 import type { GuestMemory } from "./guest-memory.ts";
 import { Notifier } from "./notifier.ts";
 import { PackedRing } from "./packed-ring.ts";
 import { kickInBand } from "./parts.ts";
+import type { RingOptions } from "./ring-options.ts";
 import { DEFAULT_TIMEOUT } from "./wait.ts";
 
 export interface VringOptions extends RingOptions {

@@ -36,6 +36,10 @@ export const negotiationHandlers = {
     const wanted = readU64(message);
     const { backend } = session;
     refuseUnoffered(wanted, backend.offered, [backend.featureNames, RingFeature, VhostFeature]);
+    const changed = wanted ^ session.features;
+    if (has(changed, RingFeature.RING_PACKED) && session.vrings.some(({ running }) => running)) {
+      throw new ProtocolError("Cannot change the kind of rings while vrings are running");
+    }
     const accept = () => {
       session.features = wanted;
       // Without protocol features there is no SET_VRING_ENABLE: rings work as soon as they start.
@@ -53,12 +57,13 @@ export const negotiationHandlers = {
   },
 
   /**
-   * A driver begins anew: rings and memory of an earlier one are gone. QEMU hands the connection of
+   * A driver begins anew: rings, memory and dirty log of an earlier one are gone. QEMU hands the connection of
    * an unplugged device to the one that is plugged in next.
    */
   SET_OWNER(session, message) {
     session.stopRings(() => {
       session.memory[Symbol.dispose]();
+      session.dirtyLog.release();
       session.answer(message);
     });
     return WAIT;
