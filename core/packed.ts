@@ -221,7 +221,7 @@ export class PackedQueue extends Queue {
         if (write !== 0) writableBytes += length;
         else {
           readableBytes += length;
-          if (++readableCount !== count) throw readableAfterWritable(high, low);
+          if (++readableCount !== count) throw readableAfterWritable(high, low, chain.head);
         }
       }
       if (listed ? (link & NEXT_BIT) === 0 : steps === limit) {
