@@ -21,6 +21,10 @@ export const commonOptions = Type.Object({
     default: false,
     description: "Print the capabilities as JSON and exit",
   }),
+  postcopy: Type.Boolean({
+    default: false,
+    description: "Let a guest migrate to here and run before all of its memory has come",
+  }),
   logLevel: Type.Union(
     [Type.Literal("error"), Type.Literal("warn"), Type.Literal("info"), Type.Literal("debug")],
     { default: "info", description: "Least severe messages to write to stderr" },

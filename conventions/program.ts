@@ -56,6 +56,7 @@ async function serveUntilSignal(
   await runDevice(device, options, endpoint, {
     log,
     signal: end.signal,
+    postcopy: common.postcopy,
     drafts: common.draft,
     ready(backend) {
       surviveStrayErrors(log);

@@ -22,6 +22,7 @@ export interface RunContext {
   readonly ready?: ((backend: Backend) => void) | undefined;
   /** Leaves the JavaScript event loop free for other things; each wake-up costs 50 us more. */
   readonly events?: boolean | undefined;
+  readonly postcopy?: boolean | undefined;
   /** Drafts of the protocol to serve. */
   readonly drafts?: readonly DraftName[] | undefined;
 }
@@ -64,11 +65,12 @@ export async function runDevice(
   definition: AnyDevice,
   options: unknown,
   endpoint: Endpoint,
-  { log, signal, ready, events, drafts }: RunContext,
+  { log, signal, ready, events, postcopy, drafts }: RunContext,
 ): Promise<void> {
   using loop = new Loop();
   if (events) loop.useEvents();
-  const opening = openBackend(definition, options, { loop, log, drafts }).catch(explainFailure);
+  const context = { loop, log, postcopy, drafts };
+  const opening = openBackend(definition, options, context).catch(explainFailure);
   const backend = await Promise.race([opening, aborted(signal)]);
   if (backend === null) {
     opening.then(
@@ -111,6 +113,8 @@ export type ServeSettings<O extends TObject = TObject> = Endpoint & {
    * other JavaScript gets its turn a few times per second. Devices declared `async` always do this.
    */
   readonly events?: boolean;
+  /** Offers to take over guests before their memory has come, as `--postcopy` does. */
+  readonly postcopy?: boolean;
   /** Drafts of the protocol to serve in place of what has their numbers now. */
   readonly drafts?: readonly DraftName[];
 };
@@ -127,7 +131,7 @@ export async function serve<O extends TObject>(
   device: DeviceDefinition<O, any, any>,
   settings: ServeSettings<O>,
 ): Promise<void> {
-  const { socketPath, fd, options = {}, log = new Log(), ready, events, drafts } = settings;
+  const { socketPath, fd, options = {}, log = new Log(), ready, events } = settings;
   if ((socketPath === undefined) === (fd === undefined)) {
     throw new TypeError("Cannot serve a device: give either socketPath or fd");
   }
@@ -137,6 +141,7 @@ export async function serve<O extends TObject>(
     signal: settings.signal ?? new AbortController().signal,
     ready: () => ready?.(),
     events,
-    drafts,
+    postcopy: settings.postcopy,
+    drafts: settings.drafts,
   });
 }

@@ -17,6 +17,8 @@ import { Session } from "./session.ts";
 export interface BackendContext {
   readonly loop: Loop;
   readonly log: Log;
+  /** Offers postcopy migration, and not to add memory region by region, which excludes it. */
+  readonly postcopy?: boolean | undefined;
   /** Drafts to serve in place of what has their numbers now; none by default. */
   readonly drafts?: readonly DraftName[] | undefined;
 }
@@ -43,12 +45,12 @@ export const protocolFeatures: bigint = mask(
   ProtocolFeature.LOG_SHMFD,
   ProtocolFeature.REPLY_ACK,
   ProtocolFeature.BACKEND_REQ,
+  ProtocolFeature.CROSS_ENDIAN,
   ProtocolFeature.CONFIG,
   ProtocolFeature.BACKEND_SEND_FD,
   ProtocolFeature.INFLIGHT_SHMFD,
   ProtocolFeature.RESET_DEVICE,
   ProtocolFeature.INBAND_NOTIFICATIONS,
-  ProtocolFeature.CONFIGURE_MEM_SLOTS,
   ProtocolFeature.STATUS,
   ProtocolFeature.GET_VRING_BASE_INFLIGHT,
   ProtocolFeature.GET_VRING_BASE_SKIP_DRAIN,
@@ -130,8 +132,9 @@ export class Backend {
     definition: AnyDevice,
     options: unknown,
     opened: Opened<TObject, string>,
-    { loop, log, drafts = [], frontEnd }: BackendContext & { readonly frontEnd: FrontEnd },
+    context: BackendContext & { readonly frontEnd: FrontEnd },
   ) {
+    const { loop, log, postcopy = false, drafts = [], frontEnd } = context;
     const { queues, features } = definition;
     const offer = opened.offer ?? Object.keys(features);
     this.definition = definition;
@@ -141,7 +144,10 @@ export class Backend {
     this.frontEnd = frontEnd;
     this.protocol = serveProtocol(drafts);
     this.offeredProtocol =
-      protocolFeatures | offeredParts(definition, opened.device) | this.protocol.bits;
+      protocolFeatures |
+      mask(postcopy ? ProtocolFeature.PAGEFAULT : ProtocolFeature.CONFIGURE_MEM_SLOTS) |
+      offeredParts(definition, opened.device) |
+      this.protocol.bits;
     this.queues = typeof queues === "function" ? queues(options) : queues;
     const order = definition.inOrder ? mask(RingFeature.IN_ORDER) : 0n;
     this.offered = ringFeatures | order | mask(...offer.map((name) => features[name] as number));

@@ -112,7 +112,7 @@ export abstract class Queue implements Virtqueue, ChainOwner {
     this.index = options.index;
     this.name = options.name;
     this.size = options.size;
-    this.chain = new Chain(this, options.memory);
+    this.chain = this.makeChain(options.memory);
     this.memory = options.memory;
     this.call = options.call;
     this.requestPublish = options.requestPublish;
@@ -158,8 +158,18 @@ export abstract class Queue implements Virtqueue, ChainOwner {
     }
   }
 
+  /** Called by the constructor: what a subclass sets is not there yet. */
+  protected makeChain(memory: AddressSpace): Chain {
+    return new Chain(this, memory);
+  }
+
+  /** A copy of `chain`. */
+  protected makeHeld(): HeldChain {
+    return new HeldChain(this, this.chain);
+  }
+
   hold(): HeldChain {
-    const held = new HeldChain(this, this.chain);
+    const held = this.makeHeld();
     this.#held.add(held);
     return held;
   }

@@ -9,10 +9,11 @@ import type { StateTransfer } from "./device-state.ts";
 import { DirtyLog } from "./dirty-log.ts";
 import { ProtocolError } from "./errors.ts";
 import { has } from "./features.ts";
-import { type Outcome, WAIT } from "./handlers/handler.ts";
+import { type Outcome, SILENT, WAIT } from "./handlers/handler.ts";
 import type { InflightRegion } from "./inflight.ts";
 import { GuestMemory } from "./memory.ts";
 import { U64 } from "./payloads.ts";
+import type { Postcopy } from "./postcopy.ts";
 import { frontEndMessages, ProtocolFeature } from "./protocol.ts";
 import type { RequestChannel } from "./request-channel.ts";
 import { Vring, type VringContext } from "./vring.ts";
@@ -32,6 +33,8 @@ export class Session {
   requests: RequestChannel | null = null;
   /** The last transfer of device state, until there is another. */
   transfer: StateTransfer | null = null;
+  /** From POSTCOPY_ADVISE to POSTCOPY_END. */
+  postcopy: Postcopy | null = null;
   /** Vrings without descriptors of their own are notified by messages. */
   inBand = false;
   readonly #connection: Connection;
@@ -103,19 +106,26 @@ export class Session {
    * may only be taken away in between. What `change` throws is given to `done`.
    */
   whileQuiet(change: () => void, done: (error?: unknown) => void): void {
-    this.#eachRing(
-      (vring, ready) => vring.suspend(ready),
-      () => {
-        let failure: unknown;
-        try {
-          change();
-        } catch (error) {
-          failure = error;
-        }
-        for (const vring of this.vrings) vring.unsuspend();
-        done(failure);
-      },
-    );
+    this.suspendRings(() => {
+      let failure: unknown;
+      try {
+        change();
+      } catch (error) {
+        failure = error;
+      }
+      this.resumeRings();
+      done(failure);
+    });
+  }
+
+  /** Pauses all vrings and calls `done` when none has anything in flight. */
+  suspendRings(done: () => void): void {
+    this.#eachRing((vring, ready) => vring.suspend(ready), done);
+  }
+
+  /** Goes on after `suspendRings`. */
+  resumeRings(): void {
+    for (const vring of this.vrings) vring.unsuspend();
   }
 
   /** Stops every vring, then calls `done`. */
@@ -212,6 +222,8 @@ export class Session {
         `${row.name} carries ${message.fds.length} descriptors, not ${fewest} to ${most}`,
       );
     }
+    // Throws when it should be the answer to the addresses of postcopied memory, and is not.
+    this.postcopy?.isAnswer(message);
     const handler = this.backend.protocol.handlers[row.code];
     if (handler === undefined) throw new ProtocolError(`${row.name} is not supported`);
     this.#waiting = message;
@@ -222,7 +234,7 @@ export class Session {
       return true;
     }
     this.#waiting = null;
-    this.#reply(message, outcome);
+    if (outcome !== SILENT) this.#reply(message, outcome);
     return false;
   }
 
@@ -265,6 +277,8 @@ export class Session {
     this.#connection.close();
     this.#waiting?.release();
     this.#waiting = null;
+    // Before anything waits for the rings: nobody fills the pages that are missing.
+    this.postcopy?.[Symbol.dispose]();
     this.transfer?.[Symbol.dispose]();
     this.requests?.[Symbol.dispose]();
     this.requests = null;

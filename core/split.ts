@@ -40,7 +40,7 @@ const FLAGS = 0;
 const INDEX = 1;
 const RING = 2;
 
-const rules: Rules = {
+export const splitRules: Rules = {
   descriptor: "virtio 1.3 2.7.5",
   chain: "virtio 1.3 2.7.5.2",
   table: "virtio 1.3 2.7.5.3",
@@ -85,7 +85,7 @@ export class SplitQueue extends Queue {
   #notified = false;
 
   constructor(options: QueueOptions) {
-    super(options, rules);
+    super(options, splitRules);
     const { size } = options;
     const bytes = splitRingBytes(size);
     this.#mask = size - 1;
@@ -277,12 +277,7 @@ export class SplitQueue extends Queue {
   #refresh(at: number): boolean {
     // Orders the ring entry and the descriptors, which are read next, after the index.
     const seen = Atomics.load(this.#available, INDEX);
-    if (((seen - at) & 0xffff) > this.size) {
-      throw new GuestError(
-        `the available index moved from ${at} to ${seen} on a ring of ${this.size}`,
-        "virtio 1.3 2.7.13",
-      );
-    }
+    if (((seen - at) & 0xffff) > this.size) throw jumped(at, seen, this.size);
     this.#seenAvailable = seen;
     return seen !== at;
   }
@@ -386,13 +381,20 @@ export class SplitQueue extends Queue {
   }
 }
 
-function badNext(at: number, next: number, size: number): GuestError {
+export function badNext(at: number, next: number, size: number): GuestError {
   return badIndex("next field of a descriptor", at, next, size);
 }
 
-function takenTwice(head: number): GuestError {
+export function takenTwice(head: number): GuestError {
   return new GuestError(
     `descriptor ${head} was made available again while in flight`,
+    "virtio 1.3 2.7.13",
+  );
+}
+
+export function jumped(at: number, seen: number, size: number): GuestError {
+  return new GuestError(
+    `the available index moved from ${at} to ${seen} on a ring of ${size}`,
     "virtio 1.3 2.7.13",
   );
 }

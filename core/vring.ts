@@ -22,8 +22,9 @@ import { Notifier } from "./notifier.ts";
 import { PackedQueue } from "./packed.ts";
 import { checkPackedBase, packedRingBytes } from "./packed-format.ts";
 import { MAX_QUEUE_SIZE } from "./protocol.ts";
-import type { InflightPart, Queue } from "./queue.ts";
+import type { InflightPart, Queue, QueueOptions } from "./queue.ts";
 import { SplitQueue, splitRingBytes } from "./split.ts";
+import { SplitBigEndianQueue } from "./split-big-endian.ts";
 
 /** How often a ring without a kick descriptor is looked at, in milliseconds. */
 const POLL_INTERVAL = 1;
@@ -77,6 +78,7 @@ export class Vring {
   #broken = false;
   #queue: Queue | null = null;
   #drain: Drain | null = null;
+  #startScheduled = false;
   #drainScheduled = false;
   #publishScheduled = false;
   #whenIdle: (() => void)[] = [];
@@ -261,9 +263,9 @@ export class Vring {
   }
 
   /** Starts the ring if memory that was missing has come. Failing is only logged. */
-  retryStart(): void {
+  retryStart(deferred = false): void {
     try {
-      this.#tryStart();
+      this.#tryStart(deferred);
     } catch (error) {
       this.#log.error("The ring cannot go on", { reason: (error as Error).message });
       this.#err.send();
@@ -291,10 +293,13 @@ export class Vring {
   }
 
   /** Starts the ring if everything is there. Throws `ProtocolError` when its addresses are wrong. */
-  #tryStart(): void {
+  #tryStart(deferred = false): void {
     const ready = this.#kicked && this.#enabled && !this.#suspended && !this.#broken;
     if (!ready || this.#queue !== null || this.#size === 0 || this.#addresses === null) return;
-    const queue = this.#makeQueue(this.#addresses);
+    const options = this.#queueOptions(this.#addresses);
+    // The queue reads its ring at once. While pages have yet to come, the answer goes first.
+    if (this.#context.memory.source !== null && !deferred) return this.#startLater();
+    const queue = new (this.#queueKind())(options);
     this.#kickWatch ??= this.#watch(this.#kick, this.#polled);
     this.#queue = queue;
     this.#drain = new Drain(queue, this.#context.device);
@@ -308,7 +313,24 @@ export class Vring {
     this.scheduleDrain();
   }
 
-  #makeQueue({ descriptor, available, used }: RingAddresses): Queue {
+  /** Chosen once, here: no access to a ring asks what kind it is. */
+  #queueKind() {
+    if (this.#packed) return PackedQueue;
+    const legacy = !has(this.#context.features, RingFeature.VERSION_1);
+    return legacy && this.#bigEndian ? SplitBigEndianQueue : SplitQueue;
+  }
+
+  /** Starts the ring at the end of this round. */
+  #startLater(): void {
+    if (this.#startScheduled) return;
+    this.#startScheduled = true;
+    this.#context.loop.defer(() => {
+      this.#startScheduled = false;
+      this.retryStart(true);
+    });
+  }
+
+  #queueOptions({ descriptor, available, used }: RingAddresses): QueueOptions {
     const size = this.#size;
     const packed = this.#packed;
     // The size and the base may have been set under other features.
@@ -320,7 +342,7 @@ export class Vring {
       ? ["descriptor ring", "driver event area", "device event area"]
       : ["descriptor table", "available ring", "used ring"];
     const { features, memory } = this.#context;
-    const options = {
+    return {
       index: this.index,
       name: this.spec.name,
       size,
@@ -340,7 +362,6 @@ export class Vring {
       requestPublish: () => this.#schedulePublish(),
       requestDrain: () => this.scheduleDrain(),
     };
-    return packed ? new PackedQueue(options) : new SplitQueue(options);
   }
 
   #inflightPart(): InflightPart | null {

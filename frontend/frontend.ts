@@ -5,6 +5,7 @@ import { ConfigFlag, DeviceStatus, frontEndMessages, ProtocolFeature } from "../
 import { Fd } from "../ffi/mod.ts";
 import type { BackEndRequests } from "./backend-requests.ts";
 import { Connection, type ConnectionOptions } from "./connection.ts";
+import { type DirtyBits, sendLog } from "./dirty-log.ts";
 import { BackEndError } from "./errors.ts";
 import { GuestMemory, type GuestRegion, type MemoryOptions } from "./guest-memory.ts";
 import { sendAddRegion, sendMemoryTable, sendRemoveRegion } from "./memory-messages.ts";
@@ -14,6 +15,7 @@ import {
   negotiate,
   passRequests,
 } from "./negotiation.ts";
+import { type PageServer, Postcopy } from "./postcopy.ts";
 import { Vring, type VringOptions } from "./vring.ts";
 
 export interface FrontendOptions extends ConnectionOptions, NegotiationOptions {
@@ -41,6 +43,8 @@ export class Frontend implements Disposable {
   /** Regions that this connection's back-end has. */
   readonly #shared = new Set<GuestRegion>();
   #started = false;
+  /** Where the back-end marks what it writes, while the guest moves away. */
+  #log: DirtyBits | null = null;
 
   /** Takes `connection` and runs the handshake on it. */
   constructor(connection: Connection, options: FrontendOptions = {}) {
@@ -113,6 +117,10 @@ export class Frontend implements Disposable {
     this.shareMemory();
     const bases = this.vrings.map((vring) => vring.ring.base);
     this.startVrings(this.vrings, bases);
+    this.#setReady();
+  }
+
+  #setReady(): void {
     if (this.hasProtocol(ProtocolFeature.STATUS)) {
       const { ACKNOWLEDGE, DRIVER, DRIVER_OK } = DeviceStatus;
       this.addStatus(ACKNOWLEDGE | DRIVER | DRIVER_OK);
@@ -121,12 +129,45 @@ export class Frontend implements Disposable {
     this.#started = true;
   }
 
-  acceptFeatures(features: bigint = this.features): void {
+  acceptFeatures(features: bigint = this.#wanted): void {
     this.#connection.command(M.SET_FEATURES, U64.encode({ value: features }));
     if (!this.hasProtocol(ProtocolFeature.STATUS)) return;
     this.addStatus(DeviceStatus.FEATURES_OK);
     if ((this.getStatus() & DeviceStatus.FEATURES_OK) === 0) {
       throw new BackEndError("refused", "The back-end does not keep FEATURES_OK");
+    }
+  }
+
+  get #wanted(): bigint {
+    return this.features | (this.#log === null ? 0n : mask(VhostFeature.LOG_ALL));
+  }
+
+  /**
+   * Has the back-end mark all that it writes to guest memory from now on, the rings' used parts
+   * included; rings may be running. Another log takes the place of the one in use.
+   */
+  startLogging(log: DirtyBits): void {
+    if (!has(this.agreed.offered, VhostFeature.LOG_ALL)) {
+      throw new BackEndError("refused", "The back-end does not offer LOG_ALL");
+    }
+    sendLog(this.#connection, log);
+    const running = this.#log !== null;
+    this.#log = log;
+    if (!running) this.#switchLogging();
+  }
+
+  /** Ends what `startLogging` began. The log is the caller's, and complete. */
+  stopLogging(): void {
+    this.#log = null;
+    this.#switchLogging();
+  }
+
+  /** In the order of QEMU. */
+  #switchLogging(): void {
+    const connection = this.#connection;
+    connection.command(M.SET_FEATURES, U64.encode({ value: this.#wanted }));
+    for (const vring of this.vrings) {
+      if (vring.started) vring.setAddresses(connection, this.#log !== null);
     }
   }
 
@@ -174,6 +215,7 @@ export class Frontend implements Disposable {
   startVrings(vrings: readonly Vring[], bases: readonly number[]): void {
     if (this.options.order === "owner-first") this.#startTogether(vrings, bases);
     else for (const [i, vring] of vrings.entries()) this.#startVring(vring, bases[i]!);
+    if (this.#log !== null) sendLog(this.#connection, this.#log);
     if (!has(this.features, VhostFeature.PROTOCOL_FEATURES)) return;
     for (const vring of vrings) vring.enable(this.#connection, true);
   }
@@ -181,8 +223,9 @@ export class Frontend implements Disposable {
   #startVring(vring: Vring, base: number): void {
     const connection = this.#connection;
     vring.setSize(connection);
+    vring.setEndian(connection);
     vring.setBase(connection, base);
-    vring.setAddresses(connection);
+    vring.setAddresses(connection, this.#log !== null);
     vring.setErr(connection);
     vring.setKick(connection);
     vring.setCall(connection);
@@ -190,9 +233,12 @@ export class Frontend implements Disposable {
 
   #startTogether(vrings: readonly Vring[], bases: readonly number[]): void {
     const connection = this.#connection;
-    for (const vring of vrings) vring.setSize(connection);
+    for (const vring of vrings) {
+      vring.setSize(connection);
+      vring.setEndian(connection);
+    }
     for (const [i, vring] of vrings.entries()) {
-      vring.setAddresses(connection);
+      vring.setAddresses(connection, this.#log !== null);
       vring.setBase(connection, bases[i]!);
       vring.setCall(connection);
       vring.setKick(connection);
@@ -296,6 +342,40 @@ export class Frontend implements Disposable {
     this.shareMemory();
     this.startVrings(this.vrings, bases);
     this.barrier();
+  }
+
+  /**
+   * Moves the guest to another back-end: its rings stop here and go on there. With `pages` its memory
+   * comes after it, and the caller ends the postcopy that is returned.
+   */
+  migrate(to: string | Fd, pages: PageServer): Postcopy;
+  migrate(to: string | Fd): null;
+  migrate(to: string | Fd, pages?: PageServer): Postcopy | null {
+    const bases = this.stop();
+    this.disconnect();
+    pages?.leave();
+    const { timeout } = this.options;
+    const connection =
+      typeof to === "string"
+        ? Connection.connect(to, { timeout })
+        : new Connection(to, { timeout });
+    this.#connection = connection;
+    this.#path = typeof to === "string" ? to : null;
+    const kept = this.features & ~mask(VhostFeature.PROTOCOL_FEATURES);
+    this.#agreed = negotiate(connection, { ...this.options, features: kept });
+    const postcopy = pages ? new Postcopy(connection, this.#agreed.protocol) : null;
+    try {
+      postcopy?.listen();
+      this.acceptFeatures();
+      if (pages) postcopy?.share(this.memory.regions, pages);
+      else this.shareMemory();
+      this.startVrings(this.vrings, bases);
+      this.#setReady();
+      return postcopy;
+    } catch (error) {
+      postcopy?.[Symbol.dispose]();
+      throw error;
+    }
   }
 
   /** Makes a new connection. False when it was still accepted by a program that is ending. */

@@ -1,6 +1,6 @@
 /** One vring as a front-end sets it up: a driver's ring, its notifications, and the messages for both. */
 import { U64, VringAddr, VringState } from "../core/payloads.ts";
-import { frontEndMessages, type MessageRow, VRING_NO_FD } from "../core/protocol.ts";
+import { frontEndMessages, type MessageRow, VRING_LOG, VRING_NO_FD } from "../core/protocol.ts";
 import type { Fd } from "../ffi/mod.ts";
 import type { Connection } from "./connection.ts";
 import { DriverRing } from "./driver-ring.ts";
@@ -39,6 +39,8 @@ export class Vring implements Disposable {
   kicks = 0;
   /** False when the driver has to look for completions itself. */
   readonly notifies: boolean;
+  /** Numbers of the ring and of the device's headers are big-endian. */
+  readonly bigEndian: boolean;
   readonly #memory: GuestMemory;
   readonly #passKick: boolean;
   readonly #inBand: boolean;
@@ -53,6 +55,7 @@ export class Vring implements Disposable {
     this.call = notifier("call");
     this.err = notifier("err");
     this.notifies = calls;
+    this.bigEndian = options.bigEndian === true;
     this.#memory = memory;
     this.#passKick = kicks;
     this.#inBand = inBand;
@@ -103,18 +106,27 @@ export class Vring implements Disposable {
     this.#sendState(connection, frontEndMessages.SET_VRING_NUM, this.ring.size);
   }
 
+  /** SET_VRING_ENDIAN, for rings that are not in the byte order of virtio 1.0. */
+  setEndian(connection: Connection): void {
+    if (this.bigEndian) this.#sendState(connection, frontEndMessages.SET_VRING_ENDIAN, 1);
+  }
+
   setBase(connection: Connection, base: number): void {
     this.#sendState(connection, frontEndMessages.SET_VRING_BASE, base);
   }
 
-  setAddresses(connection: Connection): void {
+  /** `logged`: the back-end marks what it writes to the used part. */
+  setAddresses(connection: Connection, logged = false): void {
     const { descriptor, available, used } = this.ring.place;
     const user = (address: number) => BigInt(this.#memory.userAddress(address));
     const payload = VringAddr.encode({
       index: this.index,
+      flags: logged ? VRING_LOG : 0,
       descriptor: user(descriptor),
       available: user(available),
       used: user(used),
+      // As QEMU does, always.
+      log: BigInt(used),
     });
     connection.command(frontEndMessages.SET_VRING_ADDR, payload);
   }

@@ -134,8 +134,8 @@ export class Session implements Disposable {
     const run = (type: number, buffer: Descriptor[]) => {
       view.setUint32(at + RequestHeader.type, type, true);
       view.setUint32(at + 4, 0, true);
-      view.setUint32(at + RequestHeader.sectorLow, ring.index * SECTORS, true);
-      view.setUint32(at + RequestHeader.sectorHigh, 0, true);
+      view.setUint32(at + RequestHeader.sector, ring.index * SECTORS, true);
+      view.setUint32(at + RequestHeader.sector + 4, 0, true);
       u8[at + 16] = 0xff;
       const status = { address: at + 16, length: 1, flags: WRITE };
       this.#run(ring, [{ address: at, length: 16 }, ...buffer, status]);

@@ -16,6 +16,7 @@ export interface BlkOptions {
   queues?: number;
   readOnly?: boolean;
   serial?: string;
+  postcopy?: boolean;
 }
 
 export interface BackEnd extends Running {
@@ -38,13 +39,17 @@ export function startRng(socket: string): Promise<BackEnd> {
   return listening(socket, [join(repository, "bin/vhost-user-rng"), `--socket-path=${socket}`]);
 }
 
-function ownBlk(socket: string, { file, queues, readOnly, serial }: BlkOptions): string[] {
+function ownBlk(
+  socket: string,
+  { file, queues, readOnly, serial, postcopy }: BlkOptions,
+): string[] {
   return [
     join(repository, "bin/vhost-user-blk"),
     `--socket-path=${socket}`,
     `--blk-file=${file}`,
     ...(queues === undefined ? [] : [`--num-queues=${queues}`]),
     ...(readOnly ? ["--read-only"] : []),
+    ...(postcopy ? ["--postcopy"] : []),
     ...(serial === undefined ? [] : [`--serial=${serial}`]),
   ];
 }

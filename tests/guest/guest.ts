@@ -23,6 +23,8 @@ export interface GuestOptions {
   memory?: number;
   /** Additions to the kernel command line. */
   kernelArguments?: string;
+  /** Wait for a guest that migrates to here (`migrate-incoming`) instead of booting one. */
+  incoming?: boolean;
 }
 
 export interface Guest extends Channel, Qmp {
@@ -56,7 +58,9 @@ export async function bootGuest(options: GuestOptions): Promise<Guest> {
       within(10_000, Promise.all(lines.map((line) => line.socket)), "QEMU to connect"),
     );
     const channel = openChannel(command, command);
-    const booted = channel.ready(bootTimeoutMs);
+    const booted: Promise<unknown> = options.incoming
+      ? Promise.resolve()
+      : channel.ready(bootTimeoutMs);
     booted.catch(() => {});
     const qmp = await alive(openQmp(monitor));
     await alive(booted);
@@ -97,6 +101,7 @@ function qemuArguments({ folder, devices, processors = 2, memory = 512, ...rest 
     ...["-serial", "chardev:command"],
     ...["-chardev", `socket,id=qmp,path=${join(folder, "qmp")}`],
     ...["-mon", "chardev=qmp,mode=control"],
+    ...(rest.incoming ? ["-incoming", "defer"] : []),
     ...devices,
   ];
 }

@@ -263,7 +263,7 @@ const mutations: readonly Mutation[] = [
     breaks: "hostile",
     edits: [
       [
-        "if (++readableCount !== count) throw readableAfterWritable(high, low);",
+        "if (++readableCount !== count) throw readableAfterWritable(high, low, chain.head);",
         "++readableCount;",
       ],
     ],
