@@ -19,7 +19,7 @@ const wellFormed = /^[a-z-]+: (error|warn|info|debug): [A-Z]/;
 const mistakes = [
   /the device failed/i,
   /\b(Type|Range|Reference|Syntax|Internal)Error\b/,
-  /\.ts:\d+/,
+  /\.ts:\d+|\b(undefined|NaN)\b/,
   /undefined is not|is not (a function|an object|defined|iterable)|cannot read propert/i,
   /out of (bounds|range|memory)|invalid (typed )?array|offset is outside/i,
   /Invalid (FFI|time)|BigInt|stack (size|overflow)|Maximum call/i,

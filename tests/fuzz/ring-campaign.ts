@@ -1,5 +1,9 @@
 /** Bursts of ring contents. */
+import { writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import type { Random } from "../bad-input/random.ts";
+import { RINGS, TABLE_BYTES, TABLES } from "./arena.ts";
 import { type Bench, Campaign } from "./campaign.ts";
 import { newRingTally, RingBurst } from "./ring-burst.ts";
 import type { Variant } from "./target.ts";
@@ -29,8 +33,11 @@ export class RingCampaign extends Campaign {
     burst.run();
   }
 
-  protected override describe(): string {
-    return "see the log";
+  /** Keeps the rings and their tables as they are now. */
+  protected override describe(index: number): string {
+    const path = join(tmpdir(), `ringside-fuzz-${this.options.seed}-${index}.rings`);
+    writeFileSync(path, this.arena.u8.subarray(0, TABLES + RINGS * TABLE_BYTES));
+    return `guest memory from address 0 on is kept in ${path}`;
   }
 
   override toString(): string {
