@@ -8,6 +8,7 @@ import { Connection, type ConnectionOptions } from "./connection.ts";
 import { type DirtyBits, sendLog } from "./dirty-log.ts";
 import { BackEndError } from "./errors.ts";
 import { GuestMemory, type GuestRegion, type MemoryOptions } from "./guest-memory.ts";
+import { InflightArea } from "./inflight.ts";
 import { Iommu, type IommuOptions } from "./iommu.ts";
 import { sendAddRegion, sendMemoryTable, sendRemoveRegion } from "./memory-messages.ts";
 import {
@@ -17,6 +18,7 @@ import {
   passRequests,
   ringFeatures,
 } from "./negotiation.ts";
+import { PACKED_BASE } from "./packed-position.ts";
 import { type PageServer, Postcopy } from "./postcopy.ts";
 import { Vring, type VringOptions } from "./vring.ts";
 
@@ -30,6 +32,11 @@ export interface FrontendOptions extends ConnectionOptions, NegotiationOptions {
   readonly share?: "table" | "slots";
   /** Puts the device behind an IOMMU (ACCESS_PLATFORM), where that is offered. */
   readonly iommu?: IommuOptions;
+  /**
+   * Have requests in flight recorded in a region that outlives the back-end, where INFLIGHT_SHMFD is
+   * offered. The rings then stay as they are when it is lost, and the next one goes on by the region.
+   */
+  readonly inflight?: boolean;
 }
 
 /** Where a back-end is: the path of its socket, or a connection to it. */
@@ -51,6 +58,7 @@ export class Frontend implements Disposable {
   #started = false;
   /** Where the back-end marks what it writes, while the guest moves away. */
   #log: DirtyBits | null = null;
+  #inflight: InflightArea | null = null;
 
   /** Takes `connection` and runs the handshake on it. */
   constructor(connection: Connection, options: FrontendOptions = {}) {
@@ -131,11 +139,16 @@ export class Frontend implements Disposable {
     return vring;
   }
 
-  /** The driver is ready: features, memory, vrings. */
-  start(): void {
+  /** The region of requests in flight; null when none is used. */
+  get inflight(): InflightArea | null {
+    return this.#inflight;
+  }
+
+  /** The driver is ready: features, memory, vrings, each from its base on. */
+  start(bases: readonly number[] = this.vrings.map((vring) => vring.ring.base)): void {
     this.acceptFeatures();
+    this.#shareInflight();
     this.shareMemory();
-    const bases = this.vrings.map((vring) => vring.ring.base);
     this.startVrings(this.vrings, bases);
     this.#setReady();
   }
@@ -189,6 +202,14 @@ export class Frontend implements Disposable {
     for (const vring of this.vrings) {
       if (vring.started) vring.setAddresses(connection, this.#log !== null);
     }
+  }
+
+  /** Gives the back-end the region of requests in flight, which it makes itself at first. */
+  #shareInflight(): void {
+    if (!this.options.inflight || !this.hasProtocol(ProtocolFeature.INFLIGHT_SHMFD)) return;
+    const size = Math.max(...this.vrings.map(({ ring }) => ring.size));
+    this.#inflight ??= InflightArea.ask(this.#connection, this.vrings.length, size);
+    this.#inflight.give(this.#connection);
   }
 
   /** Shares what the back-end does not have yet, as `options.share` says. */
@@ -282,6 +303,17 @@ export class Frontend implements Disposable {
     return bases;
   }
 
+  /**
+   * Stops all vrings without waiting for what is in flight, which stays recorded for the next back-end
+   * (GET_VRING_BASE_SKIP_DRAIN). Returns their bases.
+   */
+  stopAtOnce(): number[] {
+    const row = M.GET_VRING_BASE_SKIP_DRAIN;
+    const bases = this.vrings.map((vring) => vring.stop(this.#connection, row));
+    this.#started = false;
+    return bases;
+  }
+
   /** Waits until the back-end has read everything that was sent. */
   barrier(): void {
     this.#connection.request(M.GET_FEATURES);
@@ -339,7 +371,8 @@ export class Frontend implements Disposable {
 
   /**
    * Connects anew, to the same path or over `socket`, and goes on: features and memory as before,
-   * each ring from its used index on with what is still in flight.
+   * each ring from its used index on with what is still in flight. With a region of requests in flight
+   * rings are left alone; of packed ones a front-end then knows no base, as QEMU.
    */
   reconnect(socket?: Fd): void {
     this.disconnect();
@@ -357,8 +390,13 @@ export class Frontend implements Disposable {
     }
     if (!this.#started) return;
     // The handshake shows that the last session is over and writes to the rings no more.
-    const bases = this.vrings.map(({ ring }) => ring.rewind());
+    const recorded = this.#inflight !== null;
+    const bases = this.vrings.map(({ ring }) => {
+      if (!recorded) return ring.rewind();
+      return ring.packed ? PACKED_BASE : ring.shownUsedIndex;
+    });
     this.acceptFeatures();
+    this.#shareInflight();
     this.shareMemory();
     this.startVrings(this.vrings, bases);
     this.barrier();
@@ -420,6 +458,7 @@ export class Frontend implements Disposable {
   [Symbol.dispose](): void {
     this.disconnect();
     for (const vring of this.vrings) vring[Symbol.dispose]();
+    this.#inflight?.[Symbol.dispose]();
     this.memory[Symbol.dispose]();
   }
 }

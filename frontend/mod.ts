@@ -40,6 +40,7 @@ export {
   type RegionPlan,
 } from "./guest-memory.ts";
 export { Histogram } from "./histogram.ts";
+export { InflightArea } from "./inflight.ts";
 export {
   Iommu,
   type IommuOptions,

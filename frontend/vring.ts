@@ -203,13 +203,12 @@ export class Vring implements Disposable {
     old[Symbol.dispose]();
   }
 
-  /** Stops the ring (GET_VRING_BASE). Returns the base to go on from. */
-  stop(connection: Connection): number {
-    const row = frontEndMessages.GET_VRING_BASE;
+  /** Stops the ring, by GET_VRING_BASE or its variant. Returns the base to go on from. */
+  stop(connection: Connection, row: MessageRow = frontEndMessages.GET_VRING_BASE): number {
     const payload = VringState.encode({ index: this.index, num: 0 });
     const { index, num } = VringState.decode(connection.request(row, payload).payload);
     if (index !== this.index) {
-      const message = `GET_VRING_BASE of vring ${this.index} is answered for ${index}`;
+      const message = `${row.name} of vring ${this.index} is answered for ${index}`;
       throw new BackEndError("malformed", message);
     }
     this.started = false;
