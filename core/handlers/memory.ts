@@ -65,6 +65,11 @@ function readTable({ name, payload, fds }: Message): RegionSpec[] {
   );
 }
 
+const describe = ({ guestAddress, size }: RegionSpec) => ({
+  address: hex(guestAddress),
+  size: hex(size),
+});
+
 export const memoryHandlers = {
   SET_MEM_TABLE(session, message) {
     const specs = readTable(message);
@@ -79,7 +84,9 @@ export const memoryHandlers = {
   GET_MAX_MEM_SLOTS: () => u64(MAX_MEM_SLOTS),
 
   ADD_MEM_REG(session, message) {
-    session.memory.add(readSingleRegion(message), message.fds[0]!, MAX_MEM_SLOTS);
+    const spec = readSingleRegion(message);
+    session.memory.add(spec, message.fds[0]!, MAX_MEM_SLOTS);
+    session.backend.log.debug("A memory region is there", describe(spec));
     for (const vring of session.vrings) vring.retryStart();
     return undefined;
   },
@@ -94,7 +101,10 @@ export const memoryHandlers = {
       );
     }
     session.whileQuiet(
-      () => session.memory.remove(region),
+      () => {
+        session.memory.remove(region);
+        session.backend.log.debug("A memory region is gone", describe(spec));
+      },
       (error) => session.answer(message, undefined, error),
     );
     return WAIT;
