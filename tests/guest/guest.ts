@@ -23,8 +23,8 @@ export interface GuestOptions {
   memory?: number;
   /** Additions to the kernel command line. */
   kernelArguments?: string;
-  /** Wait for a guest that migrates to here (`migrate-incoming`) instead of booting one. */
-  incoming?: boolean;
+  /** Memory that can be plugged in besides, in MiB. */
+  pluggable?: number;
 }
 
 export interface Guest extends Channel, Qmp {
@@ -39,10 +39,22 @@ export interface Guest extends Channel, Qmp {
 const bootTimeoutMs = 60_000;
 
 /** Boots a guest and waits until it takes commands. */
-export async function bootGuest(options: GuestOptions): Promise<Guest> {
+export function bootGuest(options: GuestOptions): Promise<Guest> {
+  return startQemu(options, false);
+}
+
+/** Starts a QEMU that waits for a guest to move in, with the options of the QEMU that has it. */
+export function awaitGuest(options: GuestOptions): Promise<Guest> {
+  return startQemu(options, true);
+}
+
+async function startQemu(options: GuestOptions, incoming: boolean): Promise<Guest> {
   const path = (name: string) => join(options.folder, name);
   const lines = await Promise.all([listen(path("command")), listen(path("qmp"))]);
-  const qemu = start("qemu", [lab.run, "qemu-system-x86_64", ...qemuArguments(options)]);
+  const qemu = start("qemu", [
+    ...[lab.run, "qemu-system-x86_64", ...qemuArguments(options)],
+    ...(incoming ? ["-incoming", "defer"] : []),
+  ]);
   const log = () => `${tail(path("console.log"))}\n${qemu.log()}`.trim();
   const stop = async () => {
     for (const line of lines) line.close();
@@ -58,9 +70,7 @@ export async function bootGuest(options: GuestOptions): Promise<Guest> {
       within(10_000, Promise.all(lines.map((line) => line.socket)), "QEMU to connect"),
     );
     const channel = openChannel(command, command);
-    const booted: Promise<unknown> = options.incoming
-      ? Promise.resolve()
-      : channel.ready(bootTimeoutMs);
+    const booted = incoming ? Promise.resolve(0) : channel.ready(bootTimeoutMs);
     booted.catch(() => {});
     const qmp = await alive(openQmp(monitor));
     await alive(booted);
@@ -85,6 +95,8 @@ export async function bootGuest(options: GuestOptions): Promise<Guest> {
 }
 
 function qemuArguments({ folder, devices, processors = 2, memory = 512, ...rest }: GuestOptions) {
+  const { pluggable = 0 } = rest;
+  const plugged = `${memory}M,slots=4,maxmem=${memory + pluggable}M`;
   const kernel = [
     "console=ttyS0 channel=/dev/ttyS1 quiet panic=0 tsc=reliable mitigations=off nokaslr",
     "nowatchdog audit=0 apparmor=0 cryptomgr.notests",
@@ -92,7 +104,7 @@ function qemuArguments({ folder, devices, processors = 2, memory = 512, ...rest 
   ];
   return [
     ...["-nodefaults", "-no-user-config", "-display", "none", "-accel", "tcg"],
-    ...["-smp", `${processors}`, "-m", `${memory}M`],
+    ...["-smp", `${processors}`, "-m", pluggable === 0 ? `${memory}M` : plugged],
     ...["-object", `memory-backend-memfd,id=mem,size=${memory}M,share=on`],
     ...["-machine", "q35,memory-backend=mem"],
     ...["-kernel", lab.kernel, "-initrd", lab.qemuInitrd, "-append", kernel.join(" ").trim()],
@@ -101,7 +113,6 @@ function qemuArguments({ folder, devices, processors = 2, memory = 512, ...rest 
     ...["-serial", "chardev:command"],
     ...["-chardev", `socket,id=qmp,path=${join(folder, "qmp")}`],
     ...["-mon", "chardev=qmp,mode=control"],
-    ...(rest.incoming ? ["-incoming", "defer"] : []),
     ...devices,
   ];
 }

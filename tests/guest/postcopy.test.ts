@@ -6,7 +6,7 @@ import assert from "node:assert/strict";
 import { mkdirSync, readFileSync, truncateSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { startBlk } from "./back-end.ts";
-import { bootGuest, type Guest } from "./guest.ts";
+import { awaitGuest, bootGuest, type Guest } from "./guest.ts";
 import { scenario } from "./scenario.ts";
 import { sleep, until } from "./wait.ts";
 
@@ -30,8 +30,9 @@ async function machine(name: string, incoming: boolean): Promise<Guest> {
     // Pages that the back-end, and not the guest itself, waits for.
     ...["-trace", `enable=vhost_user_postcopy_fault_handler,file=${faults(name)}`],
   ];
-  const machineOptions = { folder: join(folder, name), devices, incoming };
-  const guest = owns(name, await bootGuest(machineOptions));
+  const machineOptions = { folder: join(folder, name), devices };
+  const boot = incoming ? awaitGuest : bootGuest;
+  const guest = owns(name, await boot(machineOptions));
   const capability = { capability: "postcopy-ram", state: true };
   await guest.execute("migrate-set-capabilities", { capabilities: [capability] });
   return guest;

@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { after, before, describe, it } from "node:test";
 import { mask, RingFeature, VhostFeature } from "../../core/features.ts";
-import { U64 } from "../../core/payloads.ts";
+import { Inflight, U64 } from "../../core/payloads.ts";
 import { frontEndMessages, ProtocolFeature } from "../../core/protocol.ts";
 import {
   BlkDriver,
@@ -12,6 +12,7 @@ import {
   DirtyBits,
   GuestMemory,
   Notifier,
+  protocolFeatures,
   type RingPlace,
   ringFeatures,
   runWorkload,
@@ -52,6 +53,7 @@ function open(program: Program, { packed, eventIdx = true, indirect = true }: Se
   const options: BlkOptions = {
     memory,
     packed,
+    protocol: protocolFeatures | mask(ProtocolFeature.INFLIGHT_SHMFD),
     features: ringFeatures & ~off,
     ringSize: SIZE,
     depth: 16,
@@ -128,49 +130,53 @@ for (const packed of [false, true]) {
       }
     }
 
-    it("is switched on and off under load and loses no request", () => {
-      using driver = open(program, { packed });
-      const { frontend } = driver;
-      using log = DirtyBits.of(frontend.memory);
-      using other = DirtyBits.of(frontend.memory);
-      using signal = Notifier.eventFd();
-      const journal = verifyDriver(driver, { blocks: 512 });
-      const changes = [
-        () => frontend.startLogging(log),
-        () => frontend.startLogging(other),
-        () => sendLogSignal(frontend.connection, signal),
-        () => queueOf(driver).vring.setAddresses(frontend.connection, false),
-        () => queueOf(driver).vring.setAddresses(frontend.connection, true),
-        () => frontend.stopLogging(),
-        () => sendLog(frontend.connection, log),
-      ];
-      const rounds = full ? 2000 : 100;
-      for (let round = 0; round < rounds; round++) {
-        const queue = queueOf(driver);
-        for (let slot = queue.acquire(); slot >= 0; slot = queue.acquire()) {
-          queue.submit(slot, BlkRequest.IN, (slot * 8 + round) % 1024, BLOCK);
+    for (const tracked of [false, true]) {
+      const how = tracked ? ", with requests in flight recorded" : "";
+      it(`is switched on and off under load and loses no request${how}`, () => {
+        using driver = open(program, { packed });
+        if (tracked) track(driver);
+        const { frontend } = driver;
+        using log = DirtyBits.of(frontend.memory);
+        using other = DirtyBits.of(frontend.memory);
+        using signal = Notifier.eventFd();
+        const journal = verifyDriver(driver, { blocks: 512 });
+        const changes = [
+          () => frontend.startLogging(log),
+          () => frontend.startLogging(other),
+          () => sendLogSignal(frontend.connection, signal),
+          () => queueOf(driver).vring.setAddresses(frontend.connection, false),
+          () => queueOf(driver).vring.setAddresses(frontend.connection, true),
+          () => frontend.stopLogging(),
+          () => sendLog(frontend.connection, log),
+        ];
+        const rounds = full ? 2000 : 100;
+        for (let round = 0; round < rounds; round++) {
+          const queue = queueOf(driver);
+          for (let slot = queue.acquire(); slot >= 0; slot = queue.acquire()) {
+            queue.submit(slot, BlkRequest.IN, (slot * 8 + round) % 1024, BLOCK);
+          }
+          queue.publish();
+          for (const change of changes) change();
+          let done = 0;
+          drain(queue, (slot) => {
+            assert.equal(queue.status(slot), BlkStatus.OK);
+            done++;
+          });
+          assert.equal(done, queue.depth);
+          const result = runWorkload(driver, {
+            operation: "mixed",
+            order: "random",
+            requests: 64,
+            blocks: 512,
+            seed: round,
+            journal,
+          });
+          assertClean(result, 64);
         }
-        queue.publish();
-        for (const change of changes) change();
-        let done = 0;
-        drain(queue, (slot) => {
-          assert.equal(queue.status(slot), BlkStatus.OK);
-          done++;
-        });
-        assert.equal(done, queue.depth);
-        const result = runWorkload(driver, {
-          operation: "mixed",
-          order: "random",
-          requests: 64,
-          blocks: 512,
-          seed: round,
-          journal,
-        });
-        assertClean(result, 64);
-      }
-      assert.equal(queueOf(driver).vring.broken(), false);
-      assert.ok(signal.take(), "the log's descriptor is signalled");
-    });
+        assert.equal(queueOf(driver).vring.broken(), false);
+        assert.ok(signal.take(), "the log's descriptor is signalled");
+      });
+    }
 
     it("lets a copy of memory follow while requests are in flight", () => {
       using driver = open(program, { packed });
@@ -271,6 +277,15 @@ for (const packed of [false, true]) {
 }
 
 const queueOf = (driver: BlkDriver) => driver.queues[0]!;
+
+/** Has the back-end record what is in flight, while its rings run. */
+function track({ frontend, queues }: BlkDriver): void {
+  const { connection } = frontend;
+  const shape = Inflight.encode({ queues: queues.length, queueSize: SIZE });
+  const { payload, fds } = connection.request(M.GET_INFLIGHT_FD, shape);
+  connection.command(M.SET_INFLIGHT_FD, payload, fds);
+  for (const fd of fds) fd.close();
+}
 
 /** The program serves, with the protocol feature. */
 function frontEndHas(program: Program): boolean {
