@@ -58,7 +58,9 @@ export async function bootGuest(options: GuestOptions): Promise<Guest> {
       within(10_000, Promise.all(lines.map((line) => line.socket)), "QEMU to connect"),
     );
     const channel = openChannel(command, command);
-    const booted = options.incoming ? Promise.resolve() : channel.ready(bootTimeoutMs);
+    const booted: Promise<unknown> = options.incoming
+      ? Promise.resolve()
+      : channel.ready(bootTimeoutMs);
     booted.catch(() => {});
     const qmp = await alive(openQmp(monitor));
     await alive(booted);
