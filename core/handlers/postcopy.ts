@@ -28,12 +28,14 @@ export const postcopyHandlers = {
   /** QEMU waits for the acknowledgement whether REPLY_ACK is negotiated or not. */
   POSTCOPY_LISTEN(session, { needReply }) {
     advised(session).listen();
+    session.backend.log.info("Guest memory comes by postcopy");
     return needReply ? u64(0) : undefined;
   },
 
   POSTCOPY_END(session) {
     advised(session)[Symbol.dispose]();
     session.postcopy = null;
+    session.backend.log.info("Guest memory has come");
     return u64(0);
   },
 } satisfies Record<string, Handler>;
