@@ -2,7 +2,7 @@
  * Descriptors of every kind that a front-end may pass, made by name: a trace of a run can be played
  * again with objects of the same kinds.
  */
-import { writeFileSync } from "node:fs";
+import { unlinkSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import {
@@ -59,7 +59,9 @@ const lasting: Readonly<Record<string, () => Fd>> = {
 function regularFile(flags: number): Fd {
   const path = join(tmpdir(), `ringside-fuzz-regular-${process.pid}`);
   writeFileSync(path, new Uint8Array(8192));
-  return openFile(path, flags);
+  const fd = openFile(path, flags);
+  unlinkSync(path);
+  return fd;
 }
 
 /** What is written into the pipe that a state is loaded from. */
