@@ -14,7 +14,6 @@ import { sleep } from "./wait.ts";
 
 const MiB = 1024 * 1024;
 const { folder, step, owns, end } = scenario("an IOMMU under QEMU");
-const unsupported = { notWithStandIn: "it has no IOTLB" };
 let guest: Guest;
 
 /** Disks by name: how QEMU's device differs from the default. */
@@ -27,15 +26,20 @@ const names = Object.keys(disks) as (keyof typeof disks)[];
 
 const drop = "echo 3 >/proc/sys/vm/drop_caches";
 
-/** Writes 4 MiB to a disk on both processors and reads them back past the page cache. */
+/** Guests behind an IOMMU are slow, above all where others keep the machine busy. */
+const timeoutMs = 180_000;
+const unsupported = { notWithStandIn: "it has no IOTLB", timeoutMs };
+const patience = { timeoutMs: 90_000 };
+
+/** Writes 1 MiB to a disk on both processors and reads it back past the page cache. */
 async function checkIo(disk: string, flags = ""): Promise<void> {
-  await guest.run("dd if=/dev/urandom of=/tmp/fresh bs=1M count=4 2>/dev/null");
+  await guest.run("dd if=/dev/urandom of=/tmp/fresh bs=1M count=1 2>/dev/null", patience);
   const half = (mask: number, at: number) =>
-    `taskset ${mask} dd if=/tmp/fresh of=/dev/${disk} bs=64k count=32 skip=${at} seek=${at} ` +
+    `taskset ${mask} dd if=/tmp/fresh of=/dev/${disk} bs=64k count=8 skip=${at} seek=${at} ` +
     `conv=notrunc,fsync ${flags} 2>/dev/null`;
-  await guest.run(`${half(1, 0)} & ${half(2, 32)} && wait`);
-  const read = `${drop}; head -c 4194304 /dev/${disk} | md5sum`;
-  assert.equal(await guest.run(read), await guest.run("md5sum </tmp/fresh"), disk);
+  await guest.run(`${half(1, 0)} & ${half(2, 8)} && wait`, patience);
+  const read = `${drop}; head -c 1048576 /dev/${disk} | md5sum`;
+  assert.equal(await guest.run(read, patience), await guest.run("md5sum </tmp/fresh"), disk);
 }
 
 step(
@@ -76,10 +80,13 @@ step(
 step(
   "small reads use a new translation each",
   async () => {
-    const count = full ? 20_000 : 1000;
+    const count = full ? 20_000 : 500;
     for (const name of names) {
       const read = (flags: string) =>
-        guest.run(`dd if=/dev/${name} bs=4k count=${count} ${flags} 2>/dev/null | md5sum`);
+        guest.run(
+          `dd if=/dev/${name} bs=4k count=${count} ${flags} 2>/dev/null | md5sum`,
+          patience,
+        );
       assert.equal(await read("iflag=direct"), await read(""), name);
     }
   },
@@ -89,15 +96,21 @@ step(
 step(
   "mkfs.ext4, file copies and e2fsck -f work",
   async () => {
-    for (const name of names) {
-      await guest.run(`/tools/mkfs.ext4 -q -F /dev/${name}`, { timeoutMs: 60_000 });
+    for (const name of full ? names : (["vdc"] as const)) {
+      await guest.run(`/tools/mkfs.ext4 -q -F /dev/${name}`, patience);
       await guest.run(`mount -t ext4 /dev/${name} /mnt && mkdir /mnt/a`);
-      await guest.run("cp /tmp/fresh /mnt/a/1 && cp -r /tools /mnt/a/ && cp /mnt/a/1 /mnt/a/2");
+      await guest.run(
+        "cp /tmp/fresh /mnt/a/1 && cp -r /tools /mnt/a/ && cp /mnt/a/1 /mnt/a/2",
+        patience,
+      );
       await guest.run("rm /mnt/a/1 && umount /mnt");
-      const check = await guest.run(`/tools/e2fsck -f -n /dev/${name}`, { timeoutMs: 60_000 });
+      const check = await guest.run(`/tools/e2fsck -f -n /dev/${name}`, patience);
       assert.match(check, /Pass 5/);
       await guest.run(`${drop}; mount -t ext4 /dev/${name} /mnt`);
-      await guest.run("cmp /tmp/fresh /mnt/a/2 && diff -r /tools /mnt/a/tools && umount /mnt");
+      await guest.run(
+        "cmp /tmp/fresh /mnt/a/2 && diff -r /tools /mnt/a/tools && umount /mnt",
+        patience,
+      );
     }
   },
   unsupported,
@@ -106,8 +119,11 @@ step(
 step(
   "writes in progress survive stop and cont",
   async () => {
-    await guest.run("dd if=/dev/urandom of=/tmp/large bs=1M count=4 2>/dev/null");
-    const write = guest.run("dd if=/tmp/large of=/dev/vda bs=4k oflag=direct 2>/dev/null");
+    await guest.run("dd if=/dev/urandom of=/tmp/large bs=1M count=1 2>/dev/null", patience);
+    const write = guest.run(
+      "dd if=/tmp/large of=/dev/vda bs=4k oflag=direct 2>/dev/null",
+      patience,
+    );
     for (let i = 0; i < (full ? 10 : 3); i++) {
       await sleep(100);
       await guest.execute("stop");
@@ -115,7 +131,7 @@ step(
       await guest.execute("cont");
     }
     await write;
-    const read = `${drop}; head -c 4194304 /dev/vda | md5sum`;
+    const read = `${drop}; head -c 1048576 /dev/vda | md5sum`;
     assert.equal(await guest.run(read), await guest.run("md5sum </tmp/large"));
   },
   unsupported,
