@@ -45,6 +45,19 @@ export function startRng(socket: string): Promise<BackEnd> {
   return listening(socket, [join(repository, "bin/vhost-user-rng"), `--socket-path=${socket}`]);
 }
 
+/** Serves a file by tests/support/tardy-disk.ts, which completes out of order. */
+export function startTardy(socket: string, file: string, args: string[] = []): Promise<BackEnd> {
+  const device = join(repository, "tests/support/tardy-disk.ts");
+  const program = join(repository, "bin/ringside");
+  return listening(socket, [
+    program,
+    device,
+    `--socket-path=${socket}`,
+    `--blk-file=${file}`,
+    ...args,
+  ]);
+}
+
 function ownBlk(socket: string, options: BlkOptions): string[] {
   const { file, queues, readOnly, serial, plugin, debug, postcopy } = options;
   return [

@@ -21,6 +21,8 @@ export interface GuestOptions {
   processors?: number;
   /** Guest memory in MiB. */
   memory?: number;
+  /** The initial file system, when it is not the lab's. */
+  initrd?: string;
   /** Additions to the kernel command line. */
   kernelArguments?: string;
   /** Memory that can be plugged in besides, in MiB. */
@@ -107,7 +109,14 @@ function qemuArguments({ folder, devices, processors = 2, memory = 512, ...rest 
     ...["-smp", `${processors}`, "-m", pluggable === 0 ? `${memory}M` : plugged],
     ...["-object", `memory-backend-memfd,id=mem,size=${memory}M,share=on`],
     ...["-machine", "q35,memory-backend=mem"],
-    ...["-kernel", lab.kernel, "-initrd", lab.qemuInitrd, "-append", kernel.join(" ").trim()],
+    ...[
+      "-kernel",
+      lab.kernel,
+      "-initrd",
+      rest.initrd ?? lab.qemuInitrd,
+      "-append",
+      kernel.join(" ").trim(),
+    ],
     ...["-serial", `file:${join(folder, "console.log")}`],
     ...["-chardev", `socket,id=command,path=${join(folder, "command")}`],
     ...["-serial", "chardev:command"],
