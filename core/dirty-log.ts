@@ -80,4 +80,6 @@ export interface RingLog {
   readonly ring: number | null;
   /** The descriptor ring of a packed virtqueue, which the device writes too. */
   readonly descriptors: number;
+  /** Pages of a ring that an IOMMU has scattered: each write to it marks all of them. */
+  readonly pages?: readonly number[];
 }

@@ -40,7 +40,7 @@ const FLAGS = 0;
 const INDEX = 1;
 const RING = 2;
 
-const rules: Rules = {
+export const splitRules: Rules = {
   descriptor: "virtio 1.3 2.7.5",
   chain: "virtio 1.3 2.7.5.2",
   table: "virtio 1.3 2.7.5.3",
@@ -85,7 +85,7 @@ export class SplitQueue extends Queue {
   #notified = false;
 
   constructor(options: QueueOptions) {
-    super(options, rules);
+    super(options, splitRules);
     const { size } = options;
     const bytes = splitRingBytes(size);
     this.#mask = size - 1;
@@ -133,11 +133,17 @@ export class SplitQueue extends Queue {
     const head = this.#available[RING + (at & this.#mask)]!;
     if (head >= this.size) throw badIndex("available ring entry", at & this.#mask, head, this.size);
     this.#loadHead(head);
+    if (!this.#plain) this.#recordTaken(head);
     this.#nextAvailable = (at + 1) & 0xffff;
     return true;
   }
 
-  /** Loads a request that was in flight when an earlier back-end ended. */
+  #recordTaken(head: number): void {
+    this.#replaying = false;
+    this.#inflight?.take(head);
+  }
+
+  /** Loads a request that was in flight when an earlier back-end ended, and is recorded as such. */
   #loadAgain(): boolean {
     this.#loadHead(this.#replay[0]!);
     this.#replay.shift();
@@ -169,8 +175,6 @@ export class SplitQueue extends Queue {
   }
 
   #track(head: number): void {
-    this.#replaying = false;
-    this.#inflight?.take(head);
     if (this.log !== null) this.remember(head);
     this.#order?.take(head);
   }
@@ -197,22 +201,28 @@ export class SplitQueue extends Queue {
       throw new Error(`Cannot complete chain ${head} of queue ${this.index}: it is not in flight`);
     }
     this.inFlight--;
-    if (this.#plain) {
-      this.#taken[head] = 0;
-      const at = 1 + ((this.#nextUsed & this.#mask) << 1);
-      this.#used32[at] = head;
-      this.#used32[at + 1] = written;
-      this.#nextUsed = (this.#nextUsed + 1) & 0xffff;
-    } else this.#completeInOrder(head, written);
+    if (this.#plain) this.#use(head, written);
+    else this.#completeTracked(head, written);
     if (!this.draining) this.requestPublish();
   }
 
-  #completeInOrder(early: number, written: number): void {
+  #completeTracked(early: number, written: number): void {
     const order = this.#order;
-    if (order === null) return this.#use(early, written);
+    if (order === null) return this.#useTracked(early, written);
     this.#taken[early] = 2;
     order.complete(early, written);
-    for (let head = order.next(); head >= 0; head = order.next()) this.#use(head, order.written);
+    for (let head = order.next(); head >= 0; head = order.next()) {
+      this.#useTracked(head, order.written);
+    }
+  }
+
+  #useTracked(head: number, written: number): void {
+    const slot = this.#nextUsed & this.#mask;
+    this.#use(head, written);
+    this.#inflight?.complete(head);
+    if (this.log === null) return;
+    this.markChain(head);
+    this.markRing(4 + slot * 8, 8);
   }
 
   /** Writes the used element of a chain. */
@@ -221,7 +231,6 @@ export class SplitQueue extends Queue {
     const at = 1 + ((this.#nextUsed & this.#mask) << 1);
     this.#used32[at] = head;
     this.#used32[at + 1] = written;
-    if (!this.#plain) this.#trackUse(head, at);
     this.#nextUsed = (this.#nextUsed + 1) & 0xffff;
   }
 
@@ -253,14 +262,6 @@ export class SplitQueue extends Queue {
     return Atomics.load(this.#available, INDEX) !== at;
   }
 
-  /** `at`: where the used element is, in words. */
-  #trackUse(head: number, at: number): void {
-    this.#inflight?.complete(head);
-    if (this.log === null) return;
-    this.markChain(head);
-    this.markRing(at * 4, 8);
-  }
-
   #markIndex(): void {
     this.markRing(INDEX * 2, 2);
     this.log!.log.signal.send();
@@ -276,12 +277,7 @@ export class SplitQueue extends Queue {
   #refresh(at: number): boolean {
     // Orders the ring entry and the descriptors, which are read next, after the index.
     const seen = Atomics.load(this.#available, INDEX);
-    if (((seen - at) & 0xffff) > this.size) {
-      throw new GuestError(
-        `the available index moved from ${at} to ${seen} on a ring of ${this.size}`,
-        "virtio 1.3 2.7.13",
-      );
-    }
+    if (((seen - at) & 0xffff) > this.size) throw jumped(at, seen, this.size);
     this.#seenAvailable = seen;
     return seen !== at;
   }
@@ -345,7 +341,7 @@ export class SplitQueue extends Queue {
       if ((link & WRITE) !== 0) writableBytes += length;
       else {
         readableBytes += length;
-        if (++readableCount !== count) throw readableAfterWritable(high, low);
+        if (++readableCount !== count) throw readableAfterWritable(high, low, chain.head);
       }
       if ((link & NEXT) === 0) break;
       index = link >>> 16;
@@ -385,13 +381,20 @@ export class SplitQueue extends Queue {
   }
 }
 
-function badNext(at: number, next: number, size: number): GuestError {
+export function badNext(at: number, next: number, size: number): GuestError {
   return badIndex("next field of a descriptor", at, next, size);
 }
 
-function takenTwice(head: number): GuestError {
+export function takenTwice(head: number): GuestError {
   return new GuestError(
     `descriptor ${head} was made available again while in flight`,
+    "virtio 1.3 2.7.13",
+  );
+}
+
+export function jumped(at: number, seen: number, size: number): GuestError {
+  return new GuestError(
+    `the available index moved from ${at} to ${seen} on a ring of ${size}`,
     "virtio 1.3 2.7.13",
   );
 }

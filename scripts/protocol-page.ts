@@ -72,6 +72,9 @@ function offered(name: string, bit: number): string {
   return never[name] ?? "no";
 }
 
+const ringOptIn = (name: string): string =>
+  name === "IN_ORDER" ? "when the device has `inOrder`" : "no";
+
 function table(head: readonly string[], rows: readonly (readonly (string | number)[])[]): string {
   const line = (cells: readonly (string | number)[]) => `| ${cells.join(" | ")} |`;
   return [line(head), line(head.map(() => "---")), ...rows.map(line)].join("\n");
@@ -110,7 +113,7 @@ export function protocolTables(): Readonly<Record<string, string>> {
   ]);
   const ring = Object.entries({ ...VhostFeature, ...RingFeature })
     .sort(([, a], [, b]) => a - b)
-    .map(([name, bit]) => [bit, name, has(ringFeatures, bit) ? "always" : "no"]);
+    .map(([name, bit]) => [bit, name, has(ringFeatures, bit) ? "always" : ringOptIn(name)]);
   const message = (side: string) => (row: MessageRow) =>
     [
       row.code,

@@ -30,7 +30,7 @@ const WRITE = 2;
 const INDIRECT = 4;
 
 /** Places in the first region, in bytes. */
-const DESCRIPTORS = 0x1000;
+export const DESCRIPTORS = 0x1000;
 const AVAILABLE = 0x3000;
 const USED = 0x4000;
 const TABLES = 0x6000;

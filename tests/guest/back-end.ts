@@ -19,6 +19,7 @@ export interface BlkOptions {
   /** A module of this folder whose default export takes the place of the disk; never a stand-in. */
   plugin?: string;
   debug?: boolean;
+  postcopy?: boolean;
 }
 
 export interface BackEnd extends Running {
@@ -45,7 +46,7 @@ export function startRng(socket: string): Promise<BackEnd> {
 }
 
 function ownBlk(socket: string, options: BlkOptions): string[] {
-  const { file, queues, readOnly, serial, plugin, debug } = options;
+  const { file, queues, readOnly, serial, postcopy, plugin, debug } = options;
   return [
     ...(plugin === undefined
       ? [join(repository, "bin/vhost-user-blk")]
@@ -55,6 +56,7 @@ function ownBlk(socket: string, options: BlkOptions): string[] {
     `--blk-file=${file}`,
     ...(queues === undefined ? [] : [`--num-queues=${queues}`]),
     ...(readOnly ? ["--read-only"] : []),
+    ...(postcopy ? ["--postcopy"] : []),
     ...(serial === undefined ? [] : [`--serial=${serial}`]),
   ];
 }

@@ -22,7 +22,7 @@ export const Command = {
   MANY: 9,
 } as const;
 
-export const DISK_SIZE = 64 * 1024 * 1024;
+export const DISK_SIZE = 4 * 1024 * 1024;
 export const SHARED_UUID = "01234567-89ab-cdef-0123-456789abcdef";
 export const SHARED_SIZE = 0x3000;
 export const REGIONS = [0x10000, 0, 0x4000] as const;
@@ -40,7 +40,8 @@ const disk = blkDevice({
 
 /** Bytes that tell their place, after the length of all. */
 export function stateOf(size: number): Uint8Array {
-  const state = Uint8Array.from({ length: size }, (_, i) => (i * 7 + (i >> 8)) & 0xff);
+  const state = new Uint8Array(size);
+  for (let i = 0; i < size; i++) state[i] = i * 7 + (i >> 8);
   new DataView(state.buffer).setUint32(0, size, true);
   return state;
 }
