@@ -27,6 +27,8 @@ export interface GuestOptions {
   kernelArguments?: string;
   /** Memory that can be plugged in besides, in MiB. */
   pluggable?: number;
+  /** Wait for a guest that migrates to here (`migrate-incoming`) instead of booting one. */
+  incoming?: boolean;
 }
 
 export interface Guest extends Channel, Qmp {
@@ -41,22 +43,10 @@ export interface Guest extends Channel, Qmp {
 const bootTimeoutMs = 60_000;
 
 /** Boots a guest and waits until it takes commands. */
-export function bootGuest(options: GuestOptions): Promise<Guest> {
-  return startQemu(options, false);
-}
-
-/** Starts a QEMU that waits for a guest to move in, with the options of the QEMU that has it. */
-export function awaitGuest(options: GuestOptions): Promise<Guest> {
-  return startQemu(options, true);
-}
-
-async function startQemu(options: GuestOptions, incoming: boolean): Promise<Guest> {
+export async function bootGuest(options: GuestOptions): Promise<Guest> {
   const path = (name: string) => join(options.folder, name);
   const lines = await Promise.all([listen(path("command")), listen(path("qmp"))]);
-  const qemu = start("qemu", [
-    ...[lab.run, "qemu-system-x86_64", ...qemuArguments(options)],
-    ...(incoming ? ["-incoming", "defer"] : []),
-  ]);
+  const qemu = start("qemu", [lab.run, "qemu-system-x86_64", ...qemuArguments(options)]);
   const log = () => `${tail(path("console.log"))}\n${qemu.log()}`.trim();
   const stop = async () => {
     for (const line of lines) line.close();
@@ -72,7 +62,9 @@ async function startQemu(options: GuestOptions, incoming: boolean): Promise<Gues
       within(10_000, Promise.all(lines.map((line) => line.socket)), "QEMU to connect"),
     );
     const channel = openChannel(command, command);
-    const booted = incoming ? Promise.resolve(0) : channel.ready(bootTimeoutMs);
+    const booted: Promise<unknown> = options.incoming
+      ? Promise.resolve()
+      : channel.ready(bootTimeoutMs);
     booted.catch(() => {});
     const qmp = await alive(openQmp(monitor));
     await alive(booted);
@@ -122,6 +114,7 @@ function qemuArguments({ folder, devices, processors = 2, memory = 512, ...rest 
     ...["-serial", "chardev:command"],
     ...["-chardev", `socket,id=qmp,path=${join(folder, "qmp")}`],
     ...["-mon", "chardev=qmp,mode=control"],
+    ...(rest.incoming ? ["-incoming", "defer"] : []),
     ...devices,
   ];
 }

@@ -12,7 +12,7 @@ import { createHash, randomBytes } from "node:crypto";
 import { closeSync, mkdirSync, openSync, readSync, truncateSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { type BackEnd, type BlkOptions, startBlk } from "./back-end.ts";
-import { awaitGuest, bootGuest, type Guest } from "./guest.ts";
+import { bootGuest, type Guest } from "./guest.ts";
 import { full } from "./lab.ts";
 import { type Scenario, scenario } from "./scenario.ts";
 import { sleep } from "./wait.ts";
@@ -88,7 +88,10 @@ class Migration {
     const boot = bootGuest({ ...source, kernelArguments });
     this.#source = this.#scenario.owns("source", await boot);
     const target = await this.#side("target");
-    this.#target = this.#scenario.owns("target", await awaitGuest({ ...target, kernelArguments }));
+    this.#target = this.#scenario.owns(
+      "target",
+      await bootGuest({ ...target, kernelArguments, incoming: true }),
+    );
     const features = await this.#source.run("cat /sys/block/vda/device/features");
     assert.equal(features[34] === "1", this.#move.packed, features);
   }

@@ -6,7 +6,7 @@ import assert from "node:assert/strict";
 import { mkdirSync, readFileSync, truncateSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { startBlk } from "./back-end.ts";
-import { awaitGuest, bootGuest, type Guest } from "./guest.ts";
+import { bootGuest, type Guest } from "./guest.ts";
 import { scenario } from "./scenario.ts";
 import { sleep, until } from "./wait.ts";
 
@@ -32,9 +32,8 @@ async function machine(name: string, incoming: boolean): Promise<Guest> {
   ];
   // Otherwise the guest zeroes each page before it gives it to the disk to fill.
   const kernelArguments = "init_on_alloc=0";
-  const machineOptions = { folder: join(folder, name), devices, kernelArguments };
-  const boot = incoming ? awaitGuest : bootGuest;
-  const guest = owns(name, await boot(machineOptions));
+  const place = join(folder, name);
+  const guest = owns(name, await bootGuest({ folder: place, devices, kernelArguments, incoming }));
   const capability = { capability: "postcopy-ram", state: true };
   await guest.execute("migrate-set-capabilities", { capabilities: [capability] });
   return guest;
