@@ -34,7 +34,7 @@ const POLL_INTERVAL = 1;
 /** How long a device may take to complete what it holds when a ring stops, in milliseconds. */
 const DRAIN_LIMIT = 10_000;
 
-/** User addresses of a ring's parts. */
+/** Addresses of a ring's parts: user addresses, guest-physical ones or I/O addresses. */
 export interface RingAddresses {
   readonly descriptor: number;
   readonly available: number;
@@ -249,6 +249,7 @@ export class Vring {
    * Returns where to go on.
    */
   stopAtOnce(): number {
+    this.#wait?.end();
     this.#kicked = false;
     this.#dropKick();
     const queue = this.#queue;

@@ -31,6 +31,7 @@ const featureUsers: Readonly<Record<string, string>> = {
   INBAND_NOTIFICATIONS: "User-Mode Linux",
   CONFIGURE_MEM_SLOTS: "QEMU",
   STATUS: "QEMU",
+  GPA_ADDRESSES: "QEMU 11.1",
   DEVICE_STATE: "QEMU 10 (net), cloud-hypervisor, crosvm",
 };
 

@@ -76,7 +76,9 @@ export const vringHandlers = {
         "Cannot stop a vring without draining it: no in-flight region is set",
       );
     }
-    return VringState.encode({ index: vring.index, num: vring.stopAtOnce() });
+    const num = vring.stopAtOnce();
+    session.forgetDriver();
+    return VringState.encode({ index: vring.index, num });
   },
 
   SET_VRING_KICK: (session, message) =>
