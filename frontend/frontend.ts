@@ -1,43 +1,25 @@
 /** A vhost-user front-end: what a virtual machine monitor does between a guest and a back-end. */
 import { describeBits, has, mask, RingFeature, VhostFeature } from "../core/features.ts";
-import { ConfigHeader, U64 } from "../core/payloads.ts";
+import { U64 } from "../core/payloads.ts";
 import { ConfigFlag, DeviceStatus, frontEndMessages, ProtocolFeature } from "../core/protocol.ts";
 import { Fd } from "../ffi/mod.ts";
 import type { BackEndRequests } from "./backend-requests.ts";
-import { Connection, type ConnectionOptions } from "./connection.ts";
+import { readConfig, writeConfig } from "./config-messages.ts";
+import { Connection } from "./connection.ts";
 import { type DirtyBits, sendLog } from "./dirty-log.ts";
 import { BackEndError } from "./errors.ts";
-import { GuestMemory, type GuestRegion, type MemoryOptions } from "./guest-memory.ts";
+import { type FrontendOptions, withIommu } from "./frontend-options.ts";
+import { GuestMemory, type GuestRegion } from "./guest-memory.ts";
 import { InflightArea } from "./inflight.ts";
-import { Iommu, type IommuOptions } from "./iommu.ts";
+import { Iommu } from "./iommu.ts";
 import { sendAddRegion, sendMemoryTable, sendRemoveRegion } from "./memory-messages.ts";
-import {
-  type Negotiated,
-  type NegotiationOptions,
-  negotiate,
-  passRequests,
-  ringFeatures,
-} from "./negotiation.ts";
+import { type Negotiated, negotiate, passRequests } from "./negotiation.ts";
 import { PACKED_BASE } from "./packed-position.ts";
 import { type PageServer, Postcopy } from "./postcopy.ts";
 import { Vring, type VringOptions } from "./vring.ts";
+import { setUpEach, setUpTogether } from "./vring-orders.ts";
 
-export interface FrontendOptions extends ConnectionOptions, NegotiationOptions {
-  /** The guest's memory, which the front-end then owns; one region of 32 MiB by default. */
-  readonly memory?: GuestMemory | MemoryOptions;
-  /**
-   * How memory is shared: in one table, or region by region. By default region by region where that
-   * is negotiated, as QEMU does.
-   */
-  readonly share?: "table" | "slots";
-  /** Puts the device behind an IOMMU (ACCESS_PLATFORM), where that is offered. */
-  readonly iommu?: IommuOptions;
-  /**
-   * Have requests in flight recorded in a region that outlives the back-end, where INFLIGHT_SHMFD is
-   * offered. The rings then stay as they are when it is lost, and the next one goes on by the region.
-   */
-  readonly inflight?: boolean;
-}
+export type { FrontendOptions };
 
 /** Where a back-end is: the path of its socket, or a connection to it. */
 export type BackEndAddress = string | Fd | Connection;
@@ -254,39 +236,16 @@ export class Frontend implements Disposable {
 
   /** Sets up, starts and enables vrings, each at its base. */
   startVrings(vrings: readonly Vring[], bases: readonly number[]): void {
-    if (this.options.order === "owner-first") this.#startTogether(vrings, bases);
-    else for (const [i, vring] of vrings.entries()) this.#startVring(vring, bases[i]!);
+    const connection = this.#connection;
+    const logged = this.#log !== null;
+    if (this.options.order === "owner-first") {
+      setUpTogether(connection, vrings, bases, logged);
+      const { requests } = this.#agreed;
+      if (requests !== null && !requests.remote.closed) passRequests(connection, requests);
+    } else setUpEach(connection, vrings, bases, logged);
     if (this.#log !== null) sendLog(this.#connection, this.#log);
     if (!has(this.features, VhostFeature.PROTOCOL_FEATURES)) return;
     for (const vring of vrings) vring.enable(this.#connection, true);
-  }
-
-  #startVring(vring: Vring, base: number): void {
-    const connection = this.#connection;
-    vring.setSize(connection);
-    vring.setEndian(connection);
-    vring.setBase(connection, base);
-    vring.setAddresses(connection, this.#log !== null);
-    vring.setErr(connection);
-    vring.setKick(connection);
-    vring.setCall(connection);
-  }
-
-  #startTogether(vrings: readonly Vring[], bases: readonly number[]): void {
-    const connection = this.#connection;
-    for (const vring of vrings) {
-      vring.setSize(connection);
-      vring.setEndian(connection);
-    }
-    for (const [i, vring] of vrings.entries()) {
-      vring.setAddresses(connection, this.#log !== null);
-      vring.setBase(connection, bases[i]!);
-      vring.setCall(connection);
-      vring.setKick(connection);
-      vring.setErr(connection);
-    }
-    const { requests } = this.#agreed;
-    if (requests !== null && !requests.remote.closed) passRequests(connection, requests);
   }
 
   /** Stops a vring. Returns the base that it goes on from. */
@@ -321,28 +280,12 @@ export class Frontend implements Disposable {
 
   /** Reads config space. Null when the back-end says that the range cannot be read. */
   getConfig(offset: number, size: number): Uint8Array<ArrayBuffer> | null {
-    const request = new Uint8Array(ConfigHeader.size + size);
-    ConfigHeader.encode({ offset, size, flags: ConfigFlag.WRITABLE }, request);
-    const { payload } = this.#connection.request(M.GET_CONFIG, request);
-    if (payload.length === 0) return null;
-    const header = ConfigHeader.decode(payload);
-    const right = header.offset === offset && header.size === size;
-    if (!right || payload.length !== request.length) {
-      const message = `GET_CONFIG of ${size} bytes at ${offset} is answered by ${payload.length}`;
-      throw new BackEndError(
-        "malformed",
-        `${message} bytes for ${header.size} at ${header.offset}`,
-      );
-    }
-    return payload.slice(ConfigHeader.size);
+    return readConfig(this.#connection, offset, size);
   }
 
   /** Writes config space. */
   setConfig(offset: number, data: Uint8Array, flags: number = ConfigFlag.WRITABLE): void {
-    const payload = new Uint8Array(ConfigHeader.size + data.length);
-    ConfigHeader.encode({ offset, size: data.length, flags }, payload);
-    payload.set(data, ConfigHeader.size);
-    this.#connection.command(M.SET_CONFIG, payload);
+    writeConfig(this.#connection, offset, data, flags);
   }
 
   getStatus(): number {
@@ -461,16 +404,4 @@ export class Frontend implements Disposable {
     this.#inflight?.[Symbol.dispose]();
     this.memory[Symbol.dispose]();
   }
-}
-
-/** The options of a front-end that accepts ACCESS_PLATFORM and answers for its IOMMU, if it has one. */
-function withIommu(options: FrontendOptions, iommu: () => Iommu | null): FrontendOptions {
-  if (options.iommu === undefined) return options;
-  const { features = ringFeatures, answer = () => 0n } = options;
-  return {
-    ...options,
-    features: features | mask(RingFeature.ACCESS_PLATFORM),
-    answer: (request) =>
-      request.row.name === "IOTLB_MSG" ? iommu()!.answer(request) : answer(request),
-  };
 }
