@@ -21,6 +21,10 @@ export const commonOptions = Type.Object({
     default: false,
     description: "Print the capabilities as JSON and exit",
   }),
+  postcopy: Type.Boolean({
+    default: false,
+    description: "Let a guest migrate to here and run before all of its memory has come",
+  }),
   logLevel: Type.Union(
     [Type.Literal("error"), Type.Literal("warn"), Type.Literal("info"), Type.Literal("debug")],
     { default: "info", description: "Least severe messages to write to stderr" },
@@ -32,6 +36,11 @@ export const commonOptions = Type.Object({
   draft: Type.Array(Type.Union([Type.Literal("standalone"), Type.Literal("vhost-pci")]), {
     description: "Serve a draft of the protocol in place of what has its numbers now",
   }),
+  without: Type.Optional(
+    Type.Array(Type.String({ placeholder: "FEATURE" }), {
+      description: "Do not offer this feature, as ring-packed or inflight-shmfd",
+    }),
+  ),
   help: Type.Boolean({ default: false, description: "Print this help and exit" }),
   version: Type.Boolean({ default: false, description: "Print the version and exit" }),
 });

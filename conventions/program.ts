@@ -55,7 +55,9 @@ async function serveUntilSignal(
   process.on("SIGHUP", () => reload());
   await runDevice(device, options, endpoint, {
     log,
+    without: common.without,
     signal: end.signal,
+    postcopy: common.postcopy,
     drafts: common.draft,
     ready(backend) {
       surviveStrayErrors(log);

@@ -20,8 +20,11 @@ export interface RunContext {
   readonly signal: AbortSignal;
   /** Called when front-ends can connect. */
   readonly ready?: ((backend: Backend) => void) | undefined;
+  /** Features not to offer, as `inflight-shmfd`. */
+  readonly without?: readonly string[] | undefined;
   /** Leaves the JavaScript event loop free for other things; each wake-up costs 50 us more. */
   readonly events?: boolean | undefined;
+  readonly postcopy?: boolean | undefined;
   /** Drafts of the protocol to serve. */
   readonly drafts?: readonly DraftName[] | undefined;
 }
@@ -64,11 +67,12 @@ export async function runDevice(
   definition: AnyDevice,
   options: unknown,
   endpoint: Endpoint,
-  { log, signal, ready, events, drafts }: RunContext,
+  { log, signal, ready, without, events, postcopy, drafts }: RunContext,
 ): Promise<void> {
   using loop = new Loop();
   if (events) loop.useEvents();
-  const opening = openBackend(definition, options, { loop, log, drafts }).catch(explainFailure);
+  const context = { loop, log, without, postcopy, drafts };
+  const opening = openBackend(definition, options, context).catch(explainFailure);
   const backend = await Promise.race([opening, aborted(signal)]);
   if (backend === null) {
     opening.then(
@@ -105,12 +109,16 @@ export type ServeSettings<O extends TObject = TObject> = Endpoint & {
   readonly log?: Log;
   /** Called once front-ends can connect. */
   readonly ready?: () => void;
+  /** Virtio and protocol features not to offer, as `ring-packed` or `inflight-shmfd`. */
+  readonly without?: readonly string[];
   /**
    * Serve from JavaScript events, so that timers, promises and servers of the same program run.
    * Otherwise the thread blocks between requests, which answers the front-end 50 us faster, and
    * other JavaScript gets its turn a few times per second. Devices declared `async` always do this.
    */
   readonly events?: boolean;
+  /** Offers to take over guests before their memory has come, as `--postcopy` does. */
+  readonly postcopy?: boolean;
   /** Drafts of the protocol to serve in place of what has their numbers now. */
   readonly drafts?: readonly DraftName[];
 };
@@ -127,7 +135,7 @@ export async function serve<O extends TObject>(
   device: DeviceDefinition<O, any, any>,
   settings: ServeSettings<O>,
 ): Promise<void> {
-  const { socketPath, fd, options = {}, log = new Log(), ready, events, drafts } = settings;
+  const { socketPath, fd, options = {}, log = new Log(), ready, without, events } = settings;
   if ((socketPath === undefined) === (fd === undefined)) {
     throw new TypeError("Cannot serve a device: give either socketPath or fd");
   }
@@ -136,7 +144,9 @@ export async function serve<O extends TObject>(
     log,
     signal: settings.signal ?? new AbortController().signal,
     ready: () => ready?.(),
+    without,
     events,
-    drafts,
+    postcopy: settings.postcopy,
+    drafts: settings.drafts,
   });
 }

@@ -13,12 +13,17 @@ import type { Loop, Watch } from "./loop.ts";
 import { MAX_CONFIG_SIZE } from "./payloads.ts";
 import { ProtocolFeature } from "./protocol.ts";
 import { Session } from "./session.ts";
+import { usable, withheld } from "./withheld.ts";
 
 export interface BackendContext {
   readonly loop: Loop;
   readonly log: Log;
+  /** Offers postcopy migration, and not to add memory region by region, which excludes it. */
+  readonly postcopy?: boolean | undefined;
   /** Drafts to serve in place of what has their numbers now; none by default. */
   readonly drafts?: readonly DraftName[] | undefined;
+  /** Features not to offer, as `inflight-shmfd` or `ring-packed`. */
+  readonly without?: readonly string[] | undefined;
 }
 
 /** How long a listener rests after it failed, in milliseconds. */
@@ -44,12 +49,12 @@ export const protocolFeatures: bigint = mask(
   ProtocolFeature.LOG_SHMFD,
   ProtocolFeature.REPLY_ACK,
   ProtocolFeature.BACKEND_REQ,
+  ProtocolFeature.CROSS_ENDIAN,
   ProtocolFeature.CONFIG,
   ProtocolFeature.BACKEND_SEND_FD,
   ProtocolFeature.INFLIGHT_SHMFD,
   ProtocolFeature.RESET_DEVICE,
   ProtocolFeature.INBAND_NOTIFICATIONS,
-  ProtocolFeature.CONFIGURE_MEM_SLOTS,
   ProtocolFeature.STATUS,
   ProtocolFeature.GPA_ADDRESSES,
   ProtocolFeature.GET_VRING_BASE_INFLIGHT,
@@ -132,8 +137,9 @@ export class Backend {
     definition: AnyDevice,
     options: unknown,
     opened: Opened<TObject, string>,
-    { loop, log, drafts = [], frontEnd }: BackendContext & { readonly frontEnd: FrontEnd },
+    context: BackendContext & { readonly frontEnd: FrontEnd },
   ) {
+    const { loop, log, postcopy = false, drafts = [], frontEnd } = context;
     const { queues, features } = definition;
     const offer = opened.offer ?? Object.keys(features);
     this.definition = definition;
@@ -142,11 +148,17 @@ export class Backend {
     this.log = log;
     this.frontEnd = frontEnd;
     this.protocol = serveProtocol(drafts);
-    this.offeredProtocol =
-      protocolFeatures | offeredParts(definition, opened.device) | this.protocol.bits;
+    const { virtio, protocol } = withheld(context.without ?? [], features);
+    const parts =
+      protocolFeatures |
+      mask(postcopy ? ProtocolFeature.PAGEFAULT : ProtocolFeature.CONFIGURE_MEM_SLOTS) |
+      offeredParts(definition, opened.device) |
+      this.protocol.bits;
+    this.offeredProtocol = usable(parts & ~protocol);
     this.queues = typeof queues === "function" ? queues(options) : queues;
     const order = definition.inOrder ? mask(RingFeature.IN_ORDER) : 0n;
-    this.offered = ringFeatures | order | mask(...offer.map((name) => features[name] as number));
+    const own = mask(...offer.map((name) => features[name] as number));
+    this.offered = (ringFeatures | order | own) & ~virtio;
     this.#layout = definition.config;
     this.#values = opened.config;
     this.#config = this.#layout.encode(opened.config);

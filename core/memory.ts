@@ -22,6 +22,12 @@ export interface RegionSpec {
   readonly mmapOffset: number;
 }
 
+/** Where the pages of memory come from that was mapped before they have come. */
+export interface PageSource {
+  /** Lets whoever touches a page of a new mapping wait for it. Throws when that cannot be. */
+  awaitPages(address: number, length: number): void;
+}
+
 /** A mapped region. */
 export class MemoryRegion implements Disposable {
   readonly spec: RegionSpec;
@@ -30,15 +36,26 @@ export class MemoryRegion implements Disposable {
   readonly host: number;
   readonly #mapping: Mapping;
 
+  /** The pages of the file that are mapped, in the address space of the process. */
+  get range(): { readonly address: number; readonly length: number } {
+    return this.#mapping;
+  }
+
   /**
    * Maps the region and keeps the memory from shrinking where the file allows that. Does not take
    * `fd`. Throws `ProtocolError` when the file is too small, `SystemError` when it cannot be mapped.
    */
-  constructor(spec: RegionSpec, fd: Fd) {
+  constructor(spec: RegionSpec, fd: Fd, source: PageSource | null = null) {
     const { mapping, skip } = mapSharedFile("a memory region", fd, spec.mmapOffset, spec.size);
     this.spec = spec;
     this.#mapping = mapping;
     this.host = this.#mapping.address + skip;
+    try {
+      source?.awaitPages(this.#mapping.address, this.#mapping.length);
+    } catch (error) {
+      this.#mapping[Symbol.dispose]();
+      throw error;
+    }
     this.windows = this.#makeWindows(spec.guestAddress - skip);
   }
 
@@ -89,6 +106,8 @@ export class GuestMemory extends AddressSpace implements Disposable {
   #lastUser: MemoryRegion | null = null;
   /** A device was given up while it held buffers in this memory. */
   #haunted = false;
+  /** While it is set, new regions get their pages from there: touching one may put us to sleep. */
+  source: PageSource | null = null;
 
   get regions(): readonly MemoryRegion[] {
     return this.#regions;
@@ -136,7 +155,7 @@ export class GuestMemory extends AddressSpace implements Disposable {
     try {
       specs.forEach((spec, i) => {
         checkDisjoint(spec, regions);
-        regions.push(new MemoryRegion(spec, fds[i]!));
+        regions.push(new MemoryRegion(spec, fds[i]!, this.source));
       });
     } catch (error) {
       for (const region of regions) region[Symbol.dispose]();
@@ -154,7 +173,7 @@ export class GuestMemory extends AddressSpace implements Disposable {
     }
     checkDisjoint(spec, this.#regions);
     checkTotal([...this.#regions.map((region) => region.spec), spec]);
-    this.#install([...this.#regions, new MemoryRegion(spec, fd)]);
+    this.#install([...this.#regions, new MemoryRegion(spec, fd, this.source)]);
   }
 
   /** The region with these addresses and this size; the offset in the file does not matter. */

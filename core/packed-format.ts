@@ -82,29 +82,6 @@ export function trueBase(ring: Uint16Array, base: number): number {
   return FRESH;
 }
 
-/**
- * Takes back the used descriptors in `count` slots from `slot` on that an earlier back-end had behind
- * the one that it did not come to show: the driver must not find them once we show ours. `usedFlags`
- * is what OWNER shows in a slot that is used in this lap.
- */
-export function hideUnshown(
-  ring: Uint16Array,
-  slot: number,
-  usedFlags: number,
-  count: number,
-): void {
-  let at = (slot << 3) + 7;
-  let owner = usedFlags;
-  for (let left = count; left > 0; left--) {
-    const flags = ring[at]!;
-    if ((flags & OWNER) === owner) ring[at] = flags ^ USED;
-    at += 8;
-    if (at < ring.length) continue;
-    at = 7;
-    owner ^= OWNER;
-  }
-}
-
 export function overrun(first: number, room: number): GuestError {
   return new GuestError(
     `the chain from slot ${first} is longer than the ${room} slots that are not in use`,

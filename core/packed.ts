@@ -23,7 +23,6 @@ import {
   cut,
   Event,
   Flags,
-  hideUnshown,
   mixed,
   overrun,
   Position,
@@ -65,7 +64,7 @@ export class PackedQueue extends Queue {
   /** The next slot to be used, and what OWNER shows there afterwards. */
   #nextUsed: number;
   #usedFlags: number;
-  /** Slots that may be taken before some must be used: all, less those taken and not used yet. */
+  /** Slots that may be taken before some are shown as used: all, less those taken and not shown. */
   #room: number;
   /** The last word of the descriptor that `#walk` ended with. */
   #lastLink = 0;
@@ -96,6 +95,7 @@ export class PackedQueue extends Queue {
       this.#inflight = new PackedInflight(bytes, queueSize, this.#halves, base >>> 16);
       this.#replay.push(...this.#inflight.replay);
       base = this.#inflight.base ?? base;
+      if (this.log !== null) this.#markReplay(base >>> 16);
     }
     const available = base & 0xffff;
     const used = base >>> 16;
@@ -105,9 +105,6 @@ export class PackedQueue extends Queue {
     this.#usedFlags = (used & WRAP) !== 0 ? OWNER : 0;
     const ahead = this.#nextAvailable - this.#nextUsed;
     this.#room = size - ahead - (((available ^ used) & WRAP) !== 0 ? size : 0);
-    if (this.#inflight?.base != null) {
-      hideUnshown(this.#halves, this.#nextUsed, this.#usedFlags, size - this.#room);
-    }
   }
 
   get replays(): number {
@@ -224,7 +221,7 @@ export class PackedQueue extends Queue {
         if (write !== 0) writableBytes += length;
         else {
           readableBytes += length;
-          if (++readableCount !== count) throw readableAfterWritable(high, low);
+          if (++readableCount !== count) throw readableAfterWritable(high, low, chain.head);
         }
       }
       if (listed ? (link & NEXT_BIT) === 0 : steps === limit) {
@@ -315,7 +312,6 @@ export class PackedQueue extends Queue {
     const flags = written > 0 ? this.#usedFlags | WRITE : this.#usedFlags;
     if (this.#inflight !== null) this.#inflight.complete(id);
     this.#slots[id] = 0;
-    this.#room += slots;
     this.#words[(slot << 2) + 2] = written;
     this.#halves[(slot << 3) + 6] = id;
     if (this.#staged === 0) {
@@ -343,6 +339,7 @@ export class PackedQueue extends Queue {
     // Orders the used descriptors before the flags that show them, and those before the driver's wish.
     Atomics.store(this.#halves, (this.#gate << 3) + 7, this.#gateFlags);
     this.#staged = 0;
+    this.#room += staged;
     if (inflight !== null) inflight.published();
     if (this.log !== null) this.#markGate();
     if (this.#wantsCall(staged)) this.call();
@@ -371,6 +368,15 @@ export class PackedQueue extends Queue {
   #markEvent(): void {
     this.markRing(0, EVENT_SIZE);
     this.log!.log.signal.send();
+  }
+
+  /** Marks the slots of what is submitted again: the in-flight part may have mended them. */
+  #markReplay(used: number): void {
+    let slot = used & SLOT;
+    for (const { slots } of this.#replay) {
+      for (let i = 0; i < slots; i++) this.#markRing((slot + i) % this.size);
+      slot += slots;
+    }
   }
 
   #markGate(): void {

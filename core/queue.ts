@@ -115,7 +115,7 @@ export abstract class Queue implements Virtqueue, ChainOwner {
     this.index = options.index;
     this.name = options.name;
     this.size = options.size;
-    this.chain = new Chain(this, options.memory);
+    this.chain = this.makeChain(options.memory);
     this.memory = options.memory;
     this.call = options.call;
     this.requestPublish = options.requestPublish;
@@ -165,8 +165,18 @@ export abstract class Queue implements Virtqueue, ChainOwner {
     }
   }
 
+  /** Called by the constructor: what a subclass sets is not there yet. */
+  protected makeChain(memory: AddressSpace): Chain {
+    return new Chain(this, memory);
+  }
+
+  /** A copy of `chain`. */
+  protected makeHeld(): HeldChain {
+    return new HeldChain(this, this.chain);
+  }
+
   hold(): HeldChain {
-    const held = new HeldChain(this, this.chain);
+    const held = this.makeHeld();
     this.#held.add(held);
     return held;
   }
@@ -237,11 +247,17 @@ export abstract class Queue implements Virtqueue, ChainOwner {
       return new GuestError(`the indirect descriptor ${index} has a next one`, tableUse);
     }
     if (length <= 0 || length % DESCRIPTOR_SIZE !== 0) {
-      return new GuestError(`the indirect table has ${length >>> 0} bytes`, table);
+      return new GuestError(
+        `descriptor ${index}: the indirect table has ${length >>> 0} bytes`,
+        table,
+      );
     }
     if (length <= this.#tableLimit) return badAddress(index, low, high, descriptor);
     const count = length / DESCRIPTOR_SIZE;
-    return new GuestError(`the indirect table has ${count} descriptors`, tableUse);
+    return new GuestError(
+      `descriptor ${index}: the indirect table has ${count} descriptors`,
+      tableUse,
+    );
   }
 
   #copyTable(address: number, length: number): Int32Array<ArrayBuffer> {
@@ -252,7 +268,13 @@ export abstract class Queue implements Virtqueue, ChainOwner {
     for (let done = 0; done < length; ) {
       const window = this.memory.find(address + done, READ);
       if (window === null) {
-        throw this.memory.fault("an indirect table", address, length, address + done, READ);
+        throw this.memory.fault(
+          `chain ${this.chain.head}: an indirect table`,
+          address,
+          length,
+          address + done,
+          READ,
+        );
       }
       const start = address + done - window.origin;
       const size = Math.min(length - done, window.end - address - done);

@@ -9,10 +9,11 @@ import type { StateTransfer } from "./device-state.ts";
 import { DirtyLog } from "./dirty-log.ts";
 import { ProtocolError } from "./errors.ts";
 import { has } from "./features.ts";
-import { type Outcome, WAIT } from "./handlers/handler.ts";
+import { type Outcome, SILENT, WAIT } from "./handlers/handler.ts";
 import type { InflightRegion } from "./inflight.ts";
 import { GuestMemory } from "./memory.ts";
 import { U64 } from "./payloads.ts";
+import type { Postcopy } from "./postcopy.ts";
 import { frontEndMessages, ProtocolFeature } from "./protocol.ts";
 import type { RequestChannel } from "./request-channel.ts";
 import { Translation } from "./translation.ts";
@@ -35,6 +36,8 @@ export class Session {
   requests: RequestChannel | null = null;
   /** The last transfer of device state, until there is another. */
   transfer: StateTransfer | null = null;
+  /** From POSTCOPY_ADVISE to POSTCOPY_END. */
+  postcopy: Postcopy | null = null;
   /** Vrings without descriptors of their own are notified by messages. */
   inBand = false;
   readonly #connection: Connection;
@@ -116,20 +119,27 @@ export class Session {
     done: (error?: unknown) => void,
     rings: readonly Vring[] = this.vrings,
   ): void {
-    this.#eachRing(
-      rings,
-      (vring, ready) => vring.suspend(ready),
-      () => {
-        let failure: unknown;
-        try {
-          change();
-        } catch (error) {
-          failure = error;
-        }
-        for (const vring of rings) vring.unsuspend();
-        done(failure);
-      },
-    );
+    const resume = (): void => {
+      let failure: unknown;
+      try {
+        change();
+      } catch (error) {
+        failure = error;
+      }
+      for (const vring of rings) vring.unsuspend();
+      done(failure);
+    };
+    this.#eachRing(rings, (vring, ready) => vring.suspend(ready), resume);
+  }
+
+  /** Pauses all vrings and calls `done` when none has anything in flight. */
+  suspendRings(done: () => void): void {
+    this.#eachRing(this.vrings, (vring, ready) => vring.suspend(ready), done);
+  }
+
+  /** Goes on after `suspendRings`. */
+  resumeRings(): void {
+    for (const vring of this.vrings) vring.unsuspend();
   }
 
   /** Stops every vring, then calls `done`. */
@@ -238,6 +248,8 @@ export class Session {
         `${row.name} carries ${message.fds.length} descriptors, not ${fewest} to ${most}`,
       );
     }
+    // Throws when it should be the answer to the addresses of postcopied memory, and is not.
+    this.postcopy?.isAnswer(message);
     const handler = this.backend.protocol.handlers[row.code];
     if (handler === undefined) throw new ProtocolError(`${row.name} is not supported`);
     this.#waiting = message;
@@ -248,7 +260,7 @@ export class Session {
       return true;
     }
     this.#waiting = null;
-    this.#reply(message, outcome);
+    if (outcome !== SILENT) this.#reply(message, outcome);
     return false;
   }
 
@@ -291,6 +303,8 @@ export class Session {
     this.#connection.close();
     this.#waiting?.release();
     this.#waiting = null;
+    // Before anything waits for the rings: nobody fills the pages that are missing.
+    this.postcopy?.[Symbol.dispose]();
     this.transfer?.[Symbol.dispose]();
     this.requests?.[Symbol.dispose]();
     this.requests = null;

@@ -40,7 +40,7 @@ const FLAGS = 0;
 const INDEX = 1;
 const RING = 2;
 
-const rules: Rules = {
+export const splitRules: Rules = {
   descriptor: "virtio 1.3 2.7.5",
   chain: "virtio 1.3 2.7.5.2",
   table: "virtio 1.3 2.7.5.3",
@@ -85,7 +85,7 @@ export class SplitQueue extends Queue {
   #notified = false;
 
   constructor(options: QueueOptions) {
-    super(options, rules);
+    super(options, splitRules);
     const { size } = options;
     const bytes = splitRingBytes(size);
     this.#mask = size - 1;
@@ -133,11 +133,17 @@ export class SplitQueue extends Queue {
     const head = this.#available[RING + (at & this.#mask)]!;
     if (head >= this.size) throw badIndex("available ring entry", at & this.#mask, head, this.size);
     this.#loadHead(head);
+    if (!this.#plain) this.#recordTaken(head);
     this.#nextAvailable = (at + 1) & 0xffff;
     return true;
   }
 
-  /** Loads a request that was in flight when an earlier back-end ended. */
+  #recordTaken(head: number): void {
+    this.#replaying = false;
+    this.#inflight?.take(head);
+  }
+
+  /** Loads a request that was in flight when an earlier back-end ended, and is recorded as such. */
   #loadAgain(): boolean {
     this.#loadHead(this.#replay[0]!);
     this.#replay.shift();
@@ -169,8 +175,6 @@ export class SplitQueue extends Queue {
   }
 
   #track(head: number): void {
-    this.#replaying = false;
-    this.#inflight?.take(head);
     if (this.log !== null) this.remember(head);
     this.#order?.take(head);
   }
@@ -273,12 +277,7 @@ export class SplitQueue extends Queue {
   #refresh(at: number): boolean {
     // Orders the ring entry and the descriptors, which are read next, after the index.
     const seen = Atomics.load(this.#available, INDEX);
-    if (((seen - at) & 0xffff) > this.size) {
-      throw new GuestError(
-        `the available index moved from ${at} to ${seen} on a ring of ${this.size}`,
-        "virtio 1.3 2.7.13",
-      );
-    }
+    if (((seen - at) & 0xffff) > this.size) throw jumped(at, seen, this.size);
     this.#seenAvailable = seen;
     return seen !== at;
   }
@@ -342,7 +341,7 @@ export class SplitQueue extends Queue {
       if ((link & WRITE) !== 0) writableBytes += length;
       else {
         readableBytes += length;
-        if (++readableCount !== count) throw readableAfterWritable(high, low);
+        if (++readableCount !== count) throw readableAfterWritable(high, low, chain.head);
       }
       if ((link & NEXT) === 0) break;
       index = link >>> 16;
@@ -382,13 +381,20 @@ export class SplitQueue extends Queue {
   }
 }
 
-function badNext(at: number, next: number, size: number): GuestError {
+export function badNext(at: number, next: number, size: number): GuestError {
   return badIndex("next field of a descriptor", at, next, size);
 }
 
-function takenTwice(head: number): GuestError {
+export function takenTwice(head: number): GuestError {
   return new GuestError(
     `descriptor ${head} was made available again while in flight`,
+    "virtio 1.3 2.7.13",
+  );
+}
+
+export function jumped(at: number, seen: number, size: number): GuestError {
+  return new GuestError(
+    `the available index moved from ${at} to ${seen} on a ring of ${size}`,
     "virtio 1.3 2.7.13",
   );
 }

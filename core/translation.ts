@@ -149,7 +149,10 @@ export class Translation {
     };
     // Without an acknowledgement an update may still come, and there is a limit to the wait.
     const settle: Settle = {
-      resolve: ({ value }) => settled(value !== 0n),
+      resolve: ({ value, fd }) => {
+        fd?.close();
+        settled(value !== 0n);
+      },
       reject: () => settled(false),
     };
     this.#open++;

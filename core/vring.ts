@@ -23,9 +23,10 @@ import { Notifier } from "./notifier.ts";
 import { PackedQueue } from "./packed.ts";
 import { checkPackedBase } from "./packed-format.ts";
 import { MAX_QUEUE_SIZE } from "./protocol.ts";
-import type { InflightPart, Queue } from "./queue.ts";
+import type { InflightPart, Queue, QueueOptions } from "./queue.ts";
 import { type RingPart, RingPlaces, ringParts } from "./ring-address.ts";
 import { SplitQueue } from "./split.ts";
+import { SplitBigEndianQueue } from "./split-big-endian.ts";
 import type { Translation, TranslationWait } from "./translation.ts";
 
 /** How often a ring without a kick descriptor is looked at, in milliseconds. */
@@ -84,6 +85,7 @@ export class Vring {
   #broken = false;
   #queue: Queue | null = null;
   #drain: Drain | null = null;
+  #startScheduled = false;
   #drainScheduled = false;
   #publishScheduled = false;
   #whenIdle: (() => void)[] = [];
@@ -287,9 +289,9 @@ export class Vring {
   }
 
   /** Starts the ring if memory that was missing has come. Failing is only logged. */
-  retryStart(): void {
+  retryStart(deferred = false): void {
     try {
-      this.#tryStart();
+      this.#tryStart(deferred);
     } catch (error) {
       this.#log.error("The ring cannot go on", { reason: (error as Error).message });
       this.#err.send();
@@ -318,11 +320,14 @@ export class Vring {
   }
 
   /** Starts the ring if everything is there. Throws `ProtocolError` when its addresses are wrong. */
-  #tryStart(): void {
+  #tryStart(deferred = false): void {
     const ready = this.#kicked && this.#enabled && !this.#suspended && !this.#broken;
     if (!ready || this.#queue !== null || this.#size === 0 || this.#addresses === null) return;
-    const queue = this.#tryMakeQueue(this.#addresses);
-    if (queue === null) return;
+    const options = this.#tryQueueOptions(this.#addresses);
+    if (options === null) return;
+    // The queue reads its ring at once. While pages have yet to come, the answer goes first.
+    if (this.#context.memory.source !== null && !deferred) return this.#startLater();
+    const queue = new (this.#queueKind())(options);
     this.#kickWatch ??= this.#watch(this.#kick, this.#polled);
     this.#queue = queue;
     this.#drain = new Drain(queue, this.#context.device);
@@ -336,11 +341,28 @@ export class Vring {
     this.scheduleDrain();
   }
 
+  /** Chosen once, here: no access to a ring asks what kind it is. */
+  #queueKind() {
+    if (this.#packed) return PackedQueue;
+    const legacy = !has(this.#context.features, RingFeature.VERSION_1);
+    return legacy && this.#bigEndian ? SplitBigEndianQueue : SplitQueue;
+  }
+
+  /** Starts the ring at the end of this round. */
+  #startLater(): void {
+    if (this.#startScheduled) return;
+    this.#startScheduled = true;
+    this.#context.loop.defer(() => {
+      this.#startScheduled = false;
+      this.retryStart(true);
+    });
+  }
+
   /** Null when the ring has to wait until its own addresses are known. */
-  #tryMakeQueue(addresses: RingAddresses): Queue | null {
+  #tryQueueOptions(addresses: RingAddresses): QueueOptions | null {
     this.#wait?.end();
     try {
-      return this.#makeQueue(addresses);
+      return this.#queueOptions(addresses);
     } catch (error) {
       if (!(error instanceof TranslationMiss)) throw error;
       this.#log.debug("The vring waits for the translation of its addresses");
@@ -349,7 +371,7 @@ export class Vring {
     }
   }
 
-  #makeQueue(addresses: RingAddresses): Queue {
+  #queueOptions(addresses: RingAddresses): QueueOptions {
     const size = this.#size;
     const packed = this.#packed;
     // The size and the base may have been set under other features.
@@ -363,7 +385,7 @@ export class Vring {
     this.#places?.[Symbol.dispose]();
     const places = new RingPlaces(`Cannot start vring ${this.index}`, this.#parts, where);
     this.#places = places;
-    const options = {
+    return {
       index: this.index,
       name: this.spec.name,
       size,
@@ -383,13 +405,12 @@ export class Vring {
       requestPublish: () => this.#schedulePublish(),
       requestDrain: () => this.scheduleDrain(),
     };
-    return packed ? new PackedQueue(options) : new SplitQueue(options);
   }
 
   #inflightPart(): InflightPart | null {
     const { inflight } = this.#context;
     if (inflight === null) return null;
-    const bytes = inflight.part(this.index, this.#size);
+    const bytes = inflight.part(this.index, this.#size, this.#packed);
     return { bytes, queueSize: inflight.shape.queueSize };
   }
 
@@ -435,6 +456,7 @@ export class Vring {
     this.#kickWatch?.[Symbol.dispose]();
     this.#kickWatch = null;
     if (!queue.paused) {
+      this.#submitReplays(queue);
       queue.paused = true;
       this.#tellDevice("stopping");
       queue.publish();
@@ -448,6 +470,16 @@ export class Vring {
       this.#broken = true;
       this.#idle();
     });
+  }
+
+  /** What an earlier back-end had in flight is in flight still, and ends with the rest. */
+  #submitReplays(queue: Queue): void {
+    try {
+      let more = true;
+      while (more && queue.replays > 0 && !this.#broken) more = this.#drain!.run();
+    } catch (error) {
+      this.#break(error);
+    }
   }
 
   /** Nothing is in flight any more, or it is given up. */

@@ -175,6 +175,14 @@ export class Mapping implements Disposable {
     return moved === range.address ? range : wrap(address, length);
   }
 
+  /** Maps another file in the place of this one: views show it from now on. Does not take `fd`. */
+  replace(fd: Fd, offset = 0): void {
+    const protection = PROT_READ | PROT_WRITE;
+    const flags = MAP_SHARED | MAP_FIXED;
+    const got = libc.mmap(this.address, this.length, protection, flags, fd.number, offset);
+    if (got !== this.address) throw new SystemError("mmap", errno());
+  }
+
   /** Releases the file. Views that are still around read zeros from now on. */
   [Symbol.dispose](): void {
     const range = this.#release();

@@ -18,3 +18,11 @@ export {
   socketPair,
 } from "./socket.ts";
 export type { Functions, Libc, Runtime, Signature } from "./symbols.ts";
+export {
+  awaitPages,
+  copyPages,
+  createUserfault,
+  endAwaitingPages,
+  readFault,
+  wakeFaults,
+} from "./userfault.ts";

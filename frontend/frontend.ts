@@ -5,8 +5,10 @@ import { ConfigFlag, DeviceStatus, frontEndMessages, ProtocolFeature } from "../
 import { Fd } from "../ffi/mod.ts";
 import type { BackEndRequests } from "./backend-requests.ts";
 import { Connection, type ConnectionOptions } from "./connection.ts";
+import { type DirtyBits, sendLog } from "./dirty-log.ts";
 import { BackEndError } from "./errors.ts";
 import { GuestMemory, type GuestRegion, type MemoryOptions } from "./guest-memory.ts";
+import { InflightArea } from "./inflight.ts";
 import { Iommu, type IommuOptions } from "./iommu.ts";
 import { sendAddRegion, sendMemoryTable, sendRemoveRegion } from "./memory-messages.ts";
 import {
@@ -16,6 +18,8 @@ import {
   passRequests,
   ringFeatures,
 } from "./negotiation.ts";
+import { PACKED_BASE } from "./packed-position.ts";
+import { type PageServer, Postcopy } from "./postcopy.ts";
 import { Vring, type VringOptions } from "./vring.ts";
 
 export interface FrontendOptions extends ConnectionOptions, NegotiationOptions {
@@ -28,6 +32,11 @@ export interface FrontendOptions extends ConnectionOptions, NegotiationOptions {
   readonly share?: "table" | "slots";
   /** Puts the device behind an IOMMU (ACCESS_PLATFORM), where that is offered. */
   readonly iommu?: IommuOptions;
+  /**
+   * Have requests in flight recorded in a region that outlives the back-end, where INFLIGHT_SHMFD is
+   * offered. The rings then stay as they are when it is lost, and the next one goes on by the region.
+   */
+  readonly inflight?: boolean;
 }
 
 /** Where a back-end is: the path of its socket, or a connection to it. */
@@ -47,6 +56,9 @@ export class Frontend implements Disposable {
   /** Regions that this connection's back-end has. */
   readonly #shared = new Set<GuestRegion>();
   #started = false;
+  /** Where the back-end marks what it writes, while the guest moves away. */
+  #log: DirtyBits | null = null;
+  #inflight: InflightArea | null = null;
 
   /** Takes `connection` and runs the handshake on it. */
   constructor(connection: Connection, options: FrontendOptions = {}) {
@@ -127,12 +139,21 @@ export class Frontend implements Disposable {
     return vring;
   }
 
-  /** The driver is ready: features, memory, vrings. */
-  start(): void {
+  /** The region of requests in flight; null when none is used. */
+  get inflight(): InflightArea | null {
+    return this.#inflight;
+  }
+
+  /** The driver is ready: features, memory, vrings, each from its base on. */
+  start(bases: readonly number[] = this.vrings.map((vring) => vring.ring.base)): void {
     this.acceptFeatures();
+    this.#shareInflight();
     this.shareMemory();
-    const bases = this.vrings.map((vring) => vring.ring.base);
     this.startVrings(this.vrings, bases);
+    this.#setReady();
+  }
+
+  #setReady(): void {
     if (this.hasProtocol(ProtocolFeature.STATUS)) {
       const { ACKNOWLEDGE, DRIVER, DRIVER_OK } = DeviceStatus;
       this.addStatus(ACKNOWLEDGE | DRIVER | DRIVER_OK);
@@ -141,13 +162,54 @@ export class Frontend implements Disposable {
     this.#started = true;
   }
 
-  acceptFeatures(features: bigint = this.features): void {
+  acceptFeatures(features: bigint = this.#wanted): void {
     this.#connection.command(M.SET_FEATURES, U64.encode({ value: features }));
     if (!this.hasProtocol(ProtocolFeature.STATUS)) return;
     this.addStatus(DeviceStatus.FEATURES_OK);
     if ((this.getStatus() & DeviceStatus.FEATURES_OK) === 0) {
       throw new BackEndError("refused", "The back-end does not keep FEATURES_OK");
     }
+  }
+
+  get #wanted(): bigint {
+    return this.features | (this.#log === null ? 0n : mask(VhostFeature.LOG_ALL));
+  }
+
+  /**
+   * Has the back-end mark all that it writes to guest memory from now on, the rings' used parts
+   * included; rings may be running. Another log takes the place of the one in use.
+   */
+  startLogging(log: DirtyBits): void {
+    if (!has(this.agreed.offered, VhostFeature.LOG_ALL)) {
+      throw new BackEndError("refused", "The back-end does not offer LOG_ALL");
+    }
+    sendLog(this.#connection, log);
+    const running = this.#log !== null;
+    this.#log = log;
+    if (!running) this.#switchLogging();
+  }
+
+  /** Ends what `startLogging` began. The log is the caller's, and complete. */
+  stopLogging(): void {
+    this.#log = null;
+    this.#switchLogging();
+  }
+
+  /** In the order of QEMU. */
+  #switchLogging(): void {
+    const connection = this.#connection;
+    connection.command(M.SET_FEATURES, U64.encode({ value: this.#wanted }));
+    for (const vring of this.vrings) {
+      if (vring.started) vring.setAddresses(connection, this.#log !== null);
+    }
+  }
+
+  /** Gives the back-end the region of requests in flight, which it makes itself at first. */
+  #shareInflight(): void {
+    if (!this.options.inflight || !this.hasProtocol(ProtocolFeature.INFLIGHT_SHMFD)) return;
+    const size = Math.max(...this.vrings.map(({ ring }) => ring.size));
+    this.#inflight ??= InflightArea.ask(this.#connection, this.vrings.length, size);
+    this.#inflight.give(this.#connection);
   }
 
   /** Shares what the back-end does not have yet, as `options.share` says. */
@@ -194,6 +256,7 @@ export class Frontend implements Disposable {
   startVrings(vrings: readonly Vring[], bases: readonly number[]): void {
     if (this.options.order === "owner-first") this.#startTogether(vrings, bases);
     else for (const [i, vring] of vrings.entries()) this.#startVring(vring, bases[i]!);
+    if (this.#log !== null) sendLog(this.#connection, this.#log);
     if (!has(this.features, VhostFeature.PROTOCOL_FEATURES)) return;
     for (const vring of vrings) vring.enable(this.#connection, true);
   }
@@ -201,8 +264,9 @@ export class Frontend implements Disposable {
   #startVring(vring: Vring, base: number): void {
     const connection = this.#connection;
     vring.setSize(connection);
+    vring.setEndian(connection);
     vring.setBase(connection, base);
-    vring.setAddresses(connection);
+    vring.setAddresses(connection, this.#log !== null);
     vring.setErr(connection);
     vring.setKick(connection);
     vring.setCall(connection);
@@ -210,9 +274,12 @@ export class Frontend implements Disposable {
 
   #startTogether(vrings: readonly Vring[], bases: readonly number[]): void {
     const connection = this.#connection;
-    for (const vring of vrings) vring.setSize(connection);
+    for (const vring of vrings) {
+      vring.setSize(connection);
+      vring.setEndian(connection);
+    }
     for (const [i, vring] of vrings.entries()) {
-      vring.setAddresses(connection);
+      vring.setAddresses(connection, this.#log !== null);
       vring.setBase(connection, bases[i]!);
       vring.setCall(connection);
       vring.setKick(connection);
@@ -232,6 +299,17 @@ export class Frontend implements Disposable {
   stop(): number[] {
     const bases = this.vrings.map((vring) => this.stopVring(vring));
     if (this.hasProtocol(ProtocolFeature.STATUS)) this.setStatus(0);
+    this.#started = false;
+    return bases;
+  }
+
+  /**
+   * Stops all vrings without waiting for what is in flight, which stays recorded for the next back-end
+   * (GET_VRING_BASE_SKIP_DRAIN). Returns their bases.
+   */
+  stopAtOnce(): number[] {
+    const row = M.GET_VRING_BASE_SKIP_DRAIN;
+    const bases = this.vrings.map((vring) => vring.stop(this.#connection, row));
     this.#started = false;
     return bases;
   }
@@ -293,7 +371,8 @@ export class Frontend implements Disposable {
 
   /**
    * Connects anew, to the same path or over `socket`, and goes on: features and memory as before,
-   * each ring from its used index on with what is still in flight.
+   * each ring from its used index on with what is still in flight. With a region of requests in flight
+   * rings are left alone; of packed ones a front-end then knows no base, as QEMU.
    */
   reconnect(socket?: Fd): void {
     this.disconnect();
@@ -311,11 +390,50 @@ export class Frontend implements Disposable {
     }
     if (!this.#started) return;
     // The handshake shows that the last session is over and writes to the rings no more.
-    const bases = this.vrings.map(({ ring }) => ring.rewind());
+    const recorded = this.#inflight !== null;
+    const bases = this.vrings.map(({ ring }) => {
+      if (!recorded) return ring.rewind();
+      return ring.packed ? PACKED_BASE : ring.shownUsedIndex;
+    });
     this.acceptFeatures();
+    this.#shareInflight();
     this.shareMemory();
     this.startVrings(this.vrings, bases);
     this.barrier();
+  }
+
+  /**
+   * Moves the guest to another back-end: its rings stop here and go on there. With `pages` its memory
+   * comes after it, and the caller ends the postcopy that is returned.
+   */
+  migrate(to: string | Fd, pages: PageServer): Postcopy;
+  migrate(to: string | Fd): null;
+  migrate(to: string | Fd, pages?: PageServer): Postcopy | null {
+    const bases = this.stop();
+    this.disconnect();
+    pages?.leave();
+    const { timeout } = this.options;
+    const connection =
+      typeof to === "string"
+        ? Connection.connect(to, { timeout })
+        : new Connection(to, { timeout });
+    this.#connection = connection;
+    this.#path = typeof to === "string" ? to : null;
+    const kept = this.features & ~mask(VhostFeature.PROTOCOL_FEATURES);
+    this.#agreed = negotiate(connection, { ...this.options, features: kept });
+    const postcopy = pages ? new Postcopy(connection, this.#agreed.protocol) : null;
+    try {
+      postcopy?.listen();
+      this.acceptFeatures();
+      if (pages) postcopy?.share(this.memory.regions, pages);
+      else this.shareMemory();
+      this.startVrings(this.vrings, bases);
+      this.#setReady();
+      return postcopy;
+    } catch (error) {
+      postcopy?.[Symbol.dispose]();
+      throw error;
+    }
   }
 
   /** Makes a new connection. False when it was still accepted by a program that is ending. */
@@ -340,6 +458,7 @@ export class Frontend implements Disposable {
   [Symbol.dispose](): void {
     this.disconnect();
     for (const vring of this.vrings) vring[Symbol.dispose]();
+    this.#inflight?.[Symbol.dispose]();
     this.memory[Symbol.dispose]();
   }
 }

@@ -49,7 +49,7 @@ export function planRegion(index: number, size: number, offset: number): RegionP
 
 export class GuestRegion implements Disposable {
   readonly plan: RegionPlan;
-  readonly fd: Fd;
+  #fd: Fd;
   readonly #mapping: Mapping;
   readonly #limit: number;
   #next: number;
@@ -57,10 +57,32 @@ export class GuestRegion implements Disposable {
   /** Takes `fd`. Throws `SystemError` when it cannot be mapped. */
   constructor(plan: RegionPlan, fd: Fd, margin = 0) {
     this.plan = plan;
-    this.fd = fd;
+    this.#fd = fd;
     this.#mapping = new Mapping(fd, plan.size, plan.offset);
     this.#next = margin;
     this.#limit = plan.size - margin;
+  }
+
+  get fd(): Fd {
+    return this.#fd;
+  }
+
+  /** Process address of the region's first byte. */
+  get host(): number {
+    return this.#mapping.address;
+  }
+
+  /**
+   * Puts an empty file in the place of the region's own, at the same addresses here and in the
+   * guest. Returns the old file, now the caller's.
+   */
+  renew(): Fd {
+    const { offset, size } = this.plan;
+    const old = this.#fd;
+    const fd = createMemfd("ringside-guest", offset + size);
+    this.#mapping.replace(fd, offset);
+    this.#fd = fd;
+    return old;
   }
 
   get end(): number {

@@ -9,6 +9,7 @@ export {
   type BackEndRequestsOptions,
 } from "./backend-requests.ts";
 export { Connection, type ConnectionOptions, type Reply, type SideChannel } from "./connection.ts";
+export { DirtyBits, sendLog, sendLogSignal } from "./dirty-log.ts";
 export { DriverRing } from "./driver-ring.ts";
 export {
   type BlkConfig,
@@ -39,6 +40,7 @@ export {
   type RegionPlan,
 } from "./guest-memory.ts";
 export { Histogram } from "./histogram.ts";
+export { InflightArea } from "./inflight.ts";
 export {
   Iommu,
   type IommuOptions,
@@ -70,6 +72,7 @@ export {
   startStateTransfer,
 } from "./parts.ts";
 export { fillPattern, isPattern } from "./pattern.ts";
+export { type PageServer, Postcopy } from "./postcopy.ts";
 export {
   INDIRECT,
   NEXT,

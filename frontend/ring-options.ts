@@ -23,6 +23,8 @@ export interface RingOptions {
   readonly base?: number;
   /** Place the used ring on a page of its own, as drivers before virtio 1.0 do. */
   readonly legacy?: boolean;
+  /** The byte order of a driver from before virtio 1.0 on a big-endian machine. */
+  readonly bigEndian?: boolean;
   /** Where the parts lie; allocated together when absent. */
   readonly place?: RingPlace;
 }

@@ -1,6 +1,6 @@
 /** One vring as a front-end sets it up: a driver's ring, its notifications, and the messages for both. */
 import { U64, VringAddr, VringState } from "../core/payloads.ts";
-import { frontEndMessages, type MessageRow, VRING_NO_FD } from "../core/protocol.ts";
+import { frontEndMessages, type MessageRow, VRING_LOG, VRING_NO_FD } from "../core/protocol.ts";
 import type { Fd } from "../ffi/mod.ts";
 import type { Connection } from "./connection.ts";
 import { DriverRing } from "./driver-ring.ts";
@@ -44,6 +44,8 @@ export class Vring implements Disposable {
   kicks = 0;
   /** False when the driver has to look for completions itself. */
   readonly notifies: boolean;
+  /** Numbers of the ring and of the device's headers are big-endian. */
+  readonly bigEndian: boolean;
   readonly #memory: GuestMemory;
   readonly #iommu: Iommu | null;
   readonly #passKick: boolean;
@@ -59,6 +61,7 @@ export class Vring implements Disposable {
     this.call = notifier("call");
     this.err = notifier("err");
     this.notifies = calls;
+    this.bigEndian = options.bigEndian === true;
     this.#memory = memory;
     this.#iommu = options.iommu ?? null;
     this.#passKick = kicks;
@@ -125,20 +128,29 @@ export class Vring implements Disposable {
     this.#sendState(connection, frontEndMessages.SET_VRING_NUM, this.ring.size);
   }
 
+  /** SET_VRING_ENDIAN, for rings that are not in the byte order of virtio 1.0. */
+  setEndian(connection: Connection): void {
+    if (this.bigEndian) this.#sendState(connection, frontEndMessages.SET_VRING_ENDIAN, 1);
+  }
+
   setBase(connection: Connection, base: number): void {
     this.#sendState(connection, frontEndMessages.SET_VRING_BASE, base);
   }
 
-  setAddresses(connection: Connection): void {
+  /** `logged`: the back-end marks what it writes to the used part. */
+  setAddresses(connection: Connection, logged = false): void {
     const { descriptor, available, used } = this.ring.place;
     const memory = this.#memory;
     const user = (address: number) =>
       BigInt(memory.behindIommu ? address + memory.ioOffset : memory.userAddress(address));
     const payload = VringAddr.encode({
       index: this.index,
+      flags: logged ? VRING_LOG : 0,
       descriptor: user(descriptor),
       available: user(available),
       used: user(used),
+      // As QEMU does, always.
+      log: BigInt(used),
     });
     connection.command(frontEndMessages.SET_VRING_ADDR, payload);
   }
@@ -191,13 +203,12 @@ export class Vring implements Disposable {
     old[Symbol.dispose]();
   }
 
-  /** Stops the ring (GET_VRING_BASE). Returns the base to go on from. */
-  stop(connection: Connection): number {
-    const row = frontEndMessages.GET_VRING_BASE;
+  /** Stops the ring, by GET_VRING_BASE or its variant. Returns the base to go on from. */
+  stop(connection: Connection, row: MessageRow = frontEndMessages.GET_VRING_BASE): number {
     const payload = VringState.encode({ index: this.index, num: 0 });
     const { index, num } = VringState.decode(connection.request(row, payload).payload);
     if (index !== this.index) {
-      const message = `GET_VRING_BASE of vring ${this.index} is answered for ${index}`;
+      const message = `${row.name} of vring ${this.index} is answered for ${index}`;
       throw new BackEndError("malformed", message);
     }
     this.started = false;

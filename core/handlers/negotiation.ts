@@ -3,6 +3,7 @@ import { ProtocolError } from "../errors.ts";
 import { describeBits, has, RingFeature, VhostFeature } from "../features.ts";
 import { ProtocolFeature } from "../protocol.ts";
 import { RequestChannel } from "../request-channel.ts";
+import { dependencies } from "../withheld.ts";
 import { type Handler, readU64, u64, WAIT } from "./handler.ts";
 
 function refuseUnoffered(
@@ -17,17 +18,6 @@ function refuseUnoffered(
     );
   }
 }
-
-/** Protocol features that are of no use without others. */
-const dependencies: readonly (readonly [feature: number, ...needs: number[]])[] = [
-  [ProtocolFeature.INBAND_NOTIFICATIONS, ProtocolFeature.REPLY_ACK, ProtocolFeature.BACKEND_REQ],
-  [ProtocolFeature.GET_VRING_BASE_INFLIGHT, ProtocolFeature.INFLIGHT_SHMFD],
-  [
-    ProtocolFeature.GET_VRING_BASE_SKIP_DRAIN,
-    ProtocolFeature.INFLIGHT_SHMFD,
-    ProtocolFeature.GET_VRING_BASE_INFLIGHT,
-  ],
-];
 
 export const negotiationHandlers = {
   GET_FEATURES: ({ backend }) => u64(backend.offered),

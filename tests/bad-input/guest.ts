@@ -188,7 +188,7 @@ export class Guest implements Disposable {
   header(address: number, type: number, sector: number | bigint = 0): void {
     this.view.setUint32(address + RequestHeader.type, type, true);
     this.view.setUint32(address + 4, 0, true);
-    this.view.setBigUint64(address + RequestHeader.sectorLow, BigInt(sector), true);
+    this.view.setBigUint64(address + RequestHeader.sector, BigInt(sector), true);
   }
 
   /** The buffers of a request in the ring's data area: header, data, status. */

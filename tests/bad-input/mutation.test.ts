@@ -62,8 +62,8 @@ function targetsOf(ring: Ring): Target[] {
     { at: ring.data, bytes: 4, values: types },
     { at: ring.data + 8, bytes: 4, values: low },
     { at: ring.data + 12, bytes: 4, values: high },
-    { at: segment + Segment.sectorLow, bytes: 4, values: low },
-    { at: segment + Segment.sectorHigh, bytes: 4, values: high },
+    { at: segment + Segment.sector, bytes: 4, values: low },
+    { at: segment + Segment.sector + 4, bytes: 4, values: high },
     { at: segment + Segment.sectors, bytes: 4, values: [0, 1, 8, 65536, 0xffffffff] },
     { at: segment + Segment.flags, bytes: 4, values: [0, 1, 2, 0xffffffff] },
   ];

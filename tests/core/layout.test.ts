@@ -80,7 +80,7 @@ describe("The layouts of the protocol", () => {
 
   test("bound the payloads that messages may have", () => {
     const { payloadSizes } = payloads;
-    assert.deepEqual(payloadSizes.memTable, { min: 8, max: 8 + 8 * 40 });
+    assert.deepEqual(payloadSizes.memTable, { min: 0, max: 8 + 8 * 40 });
     assert.deepEqual(payloadSizes.memRegion, { min: 32, max: 48 });
     assert.deepEqual(payloadSizes.config, { min: 12, max: 12 + 256 });
     assert.deepEqual(payloadSizes.shmemConfig, { min: 2056, max: 2056 });
@@ -94,8 +94,8 @@ describe("The layouts of the block device", () => {
   });
 
   test("have requests and segments of C", () => {
-    assert.deepEqual(RequestHeader, { size: 16, type: 0, sectorLow: 8, sectorHigh: 12 });
-    assert.deepEqual(Segment, { size: 16, sectorLow: 0, sectorHigh: 4, sectors: 8, flags: 12 });
+    assert.deepEqual(RequestHeader, { size: 16, type: 0, sector: 8 });
+    assert.deepEqual(Segment, { size: 16, sector: 0, sectors: 8, flags: 12 });
   });
 });
 

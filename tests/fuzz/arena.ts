@@ -9,18 +9,27 @@ export const RINGS = 4;
 export const TABLES = 0x200000;
 export const TABLE_BYTES = 0x40000;
 
+/** Bytes of the in-flight region, and of the dirty log behind it. */
+const RECORD_BYTES = 0x40000;
+export const LOG = { offset: RECORD_BYTES, size: 4096 } as const;
+
 export class Arena implements Disposable {
+  /** What back-ends may keep records in: an in-flight region and a dirty log. */
+  readonly records: Fd = createMemfd("fuzz-records", RECORD_BYTES + LOG.size);
+  readonly inflight: Uint8Array<ArrayBuffer>;
   readonly memfd: Fd = createMemfd("fuzz-guest", MEMORY_SIZE);
   readonly u8: Uint8Array<ArrayBuffer>;
   readonly i32: Int32Array<ArrayBuffer>;
   readonly view: DataView<ArrayBuffer>;
   readonly #mapping = new Mapping(this.memfd, MEMORY_SIZE);
+  readonly #records = new Mapping(this.records, RECORD_BYTES);
 
   constructor() {
     const window = this.#mapping.windows[0]!;
     this.u8 = window.u8;
     this.i32 = window.i32;
     this.view = window.data;
+    this.inflight = this.#records.windows[0]!.u8;
   }
 
   /** Makes the rings empty: a burst must not depend on the one before it. */
@@ -31,6 +40,8 @@ export class Arena implements Disposable {
 
   [Symbol.dispose](): void {
     this.#mapping[Symbol.dispose]();
+    this.#records[Symbol.dispose]();
+    this.records.close();
     this.memfd.close();
   }
 }

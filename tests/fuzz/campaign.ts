@@ -8,7 +8,7 @@ import { Arena } from "./arena.ts";
 import { Finding } from "./finding.ts";
 import { Oracle } from "./oracle.ts";
 import { Progress } from "./progress.ts";
-import { Target, type TargetName } from "./target.ts";
+import { Target, titleOf, type Variant } from "./target.ts";
 
 /** The seed of a burst. */
 const burstSeed = (seed: number, burst: number): number =>
@@ -33,7 +33,7 @@ export abstract class Campaign implements Disposable {
   readonly options: CampaignOptions;
   bursts = 0;
   protected readonly arena = new Arena();
-  protected readonly benches = new Map<TargetName, Bench>();
+  protected readonly benches = new Map<string, Bench>();
 
   constructor(options: CampaignOptions) {
     this.options = options;
@@ -44,11 +44,11 @@ export abstract class Campaign implements Disposable {
   /** How much is done. */
   abstract get amount(): number;
   /** Devices take turns. */
-  protected abstract readonly turns: readonly TargetName[];
+  protected abstract readonly turns: readonly Variant[];
   /** Runs one burst. */
   protected abstract burst(index: number, bench: Bench, random: Random): void;
   /** What to say of a burst that found something. */
-  protected abstract describe(index: number, target: TargetName): string;
+  protected abstract describe(index: number, variant: Variant): string;
 
   /** Throws `Finding`, which tells how to have it again. */
   run(): void {
@@ -63,35 +63,35 @@ export abstract class Campaign implements Disposable {
 
   #run(index: number): void {
     const { seed } = this.options;
-    const name = this.turns[index % this.turns.length]!;
+    const variant = this.turns[index % this.turns.length]!;
     try {
-      const bench = this.#bench(name);
+      const bench = this.#bench(variant);
       this.burst(index, bench, new Random(burstSeed(seed, index)));
       bench.oracle.check(index);
     } catch (error) {
       const command = runtime.name === "deno" ? "deno run -A --no-check" : "bun";
       throw new Finding(
         `${(error as Error).message}\n` +
-          `seed ${seed}, burst ${index} on ${name} under ${runtime.name}, ${this}; ` +
-          `${this.describe(index, name)}\n` +
-          `the last words of the log:\n${this.benches.get(name)?.target.lastWords()}\n` +
+          `seed ${seed}, burst ${index} on ${titleOf(variant)} under ${runtime.name}, ${this}; ` +
+          `${this.describe(index, variant)}\n` +
+          `the last words of the log:\n${this.benches.get(titleOf(variant))?.target.lastWords()}\n` +
           `replay: ${command} tests/fuzz/replay.ts --${this.kind} --seed=${seed} --only=${index}`,
         { cause: error },
       );
     }
   }
 
-  #bench(name: TargetName): Bench {
-    let bench = this.benches.get(name);
+  #bench(variant: Variant): Bench {
+    let bench = this.benches.get(titleOf(variant));
     if (bench === undefined) {
-      const target = new Target(name);
+      const target = new Target(variant);
       try {
         bench = { target, oracle: new Oracle(target, this.arena) };
       } catch (error) {
         target.stop();
         throw error;
       }
-      this.benches.set(name, bench);
+      this.benches.set(titleOf(variant), bench);
     }
     return bench;
   }

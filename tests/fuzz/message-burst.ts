@@ -1,5 +1,6 @@
 /** One burst of messages against one back-end, over as many connections as it takes. */
-import type { MessageRow } from "../../core/protocol.ts";
+import { U64 } from "../../core/payloads.ts";
+import { Flag, type MessageRow } from "../../core/protocol.ts";
 import { signal } from "../../ffi/mod.ts";
 import type { Random } from "../bad-input/random.ts";
 import { type Descriptor, Ring, WRITE } from "../bad-input/ring.ts";
@@ -16,6 +17,8 @@ export interface BurstOptions {
   readonly target: Target;
   readonly arena: Arena;
   readonly random: Random;
+  /** What the back-end knows. */
+  readonly rows: readonly MessageRow[];
   readonly focus: MessageRow;
   readonly queues: number;
   readonly messages: number;
@@ -47,6 +50,14 @@ export function layRings(arena: Arena): Ring[] {
   });
 }
 
+/** Answers a request that came on the main socket, most of the time. */
+function answer(random: Random, wire: Wire, code: number): void {
+  if (random.chance(0.2)) return;
+  const flags = Flag.VERSION | Flag.REPLY;
+  const payload = U64.encode({ value: BigInt(random.below(2)) });
+  wire.sendFrame({ code, flags, size: payload.length, payload });
+}
+
 export function runMessages(options: BurstOptions): void {
   const { target, arena, random, tally, trace } = options;
   using objects = new Objects(arena);
@@ -58,6 +69,8 @@ export function runMessages(options: BurstOptions): void {
     while (tally.sent < end) {
       using wire = new Wire(target.socket);
       wire.onReply = (name, reply) => maker.learn(name, reply);
+      if (target.variant.drafts !== undefined)
+        wire.onRequest = (code) => answer(random, wire, code);
       tally.connections++;
       trace.connect();
       maker.begin();

@@ -1,32 +1,40 @@
 /** Bursts of messages, each about a row of the protocol. */
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { handlers } from "../../core/handlers/mod.ts";
-import type { MessageRow } from "../../core/protocol.ts";
+import { draftNames, drafts, serveProtocol } from "../../core/drafts.ts";
+import { frontEndMessages, type MessageRow } from "../../core/protocol.ts";
 import type { Random } from "../bad-input/random.ts";
 import { type Bench, Campaign } from "./campaign.ts";
 import { runMessages } from "./message-burst.ts";
-import { rows } from "./message-maker.ts";
 import { Tally } from "./tally.ts";
-import type { TargetName } from "./target.ts";
+import type { Variant } from "./target.ts";
 import { saveTrace, Trace } from "./trace.ts";
 
 const MESSAGES_PER_BURST = 500;
 const TRACE_TAIL = 12;
 
+const parts: Variant = { device: "parts" };
+const blk: Variant = { device: "blk" };
+const rng: Variant = { device: "rng" };
+const [standalone, ...others]: readonly Variant[] = draftNames.map((draft) => ({
+  device: "parts",
+  drafts: [draft],
+}));
+/** Devices take turns, so that each of them comes to be asked about each row. */
+const turns: readonly Variant[] = [parts, blk, parts, rng, parts, blk, standalone!, ...others];
+
+/** The rows of the protocol and of its drafts. */
+export const allRows: readonly MessageRow[] = [
+  ...Object.values(frontEndMessages),
+  ...Object.values(drafts)
+    .flatMap(({ messages }) => messages.map(({ row }) => row))
+    .filter(({ name }) => !(name in frontEndMessages)),
+];
+
 export class MessageCampaign extends Campaign {
   readonly tally = new Tally();
   protected override readonly kind = "messages";
-  /** Their number has no divisor in common with that of the rows. */
-  protected override readonly turns: readonly TargetName[] = [
-    "parts",
-    "parts",
-    "blk",
-    "parts",
-    "rng",
-    "parts",
-    "blk",
-  ];
+  protected override readonly turns = turns;
   #trace = new Trace();
   #before = 0;
 
@@ -35,20 +43,24 @@ export class MessageCampaign extends Campaign {
   }
 
   /** Tells whether some back-end here implements a row: it has a handler, and what it needs is offered. */
-  implements({ code, needs }: MessageRow): boolean {
-    if (handlers[code] === undefined) return false;
-    const offers = [...this.benches.values()].map(({ oracle }) => oracle.offered);
-    return needs === undefined || offers.some((bits) => ((bits >> BigInt(needs)) & 1n) === 1n);
+  implements({ name, code, needs }: MessageRow): boolean {
+    return [...this.benches.values()].some(({ target, oracle }) => {
+      const { rows, handlers } = serveProtocol(target.variant.drafts ?? []);
+      if (rows.get(code)?.name !== name || handlers[code] === undefined) return false;
+      return needs === undefined || ((oracle.offered >> BigInt(needs)) & 1n) === 1n;
+    });
   }
 
   protected override burst(index: number, { target, oracle }: Bench, random: Random): void {
     this.#trace = new Trace();
     this.#before = this.tally.sent;
+    const rows = [...serveProtocol(target.variant.drafts ?? []).rows.values()];
     runMessages({
       target,
       arena: this.arena,
       random,
-      focus: rows[index % rows.length]!,
+      rows,
+      focus: rows[Math.floor(index / turns.length) % rows.length]!,
       queues: oracle.queues,
       messages: MESSAGES_PER_BURST,
       tally: this.tally,
@@ -56,9 +68,9 @@ export class MessageCampaign extends Campaign {
     });
   }
 
-  protected override describe(index: number, target: TargetName): string {
+  protected override describe(index: number, variant: Variant): string {
     const path = join(tmpdir(), `ringside-fuzz-${this.options.seed}-${index}.json`);
-    saveTrace(path, { target, options: [], batches: this.#trace.batches });
+    saveTrace(path, { variant, batches: this.#trace.batches });
     return (
       `about message ${this.tally.sent - this.#before} of the burst; the last ones:\n` +
       `${this.#trace.tail(TRACE_TAIL)}\nkept in ${path}: replay.ts --trace=${path} [--minimize]`

@@ -2,7 +2,7 @@
  * Descriptors of every kind that a front-end may pass, made by name: a trace of a run can be played
  * again with objects of the same kinds.
  */
-import { writeFileSync } from "node:fs";
+import { unlinkSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import {
@@ -12,13 +12,17 @@ import {
   createMemfd,
   type Fd,
   libc,
+  Mapping,
   O_RDONLY,
   O_RDWR,
   openFile,
   Poller,
+  S_IFMT,
+  S_IFREG,
   socketPair,
 } from "../../ffi/mod.ts";
 import { blockingEventFd, directory, fill, zeroDevice } from "../bad-input/objects.ts";
+import type { Random } from "../bad-input/random.ts";
 import { createPipe } from "../ffi/pipe.ts";
 import type { Arena } from "./arena.ts";
 import type { Passed } from "./wire.ts";
@@ -55,7 +59,9 @@ const lasting: Readonly<Record<string, () => Fd>> = {
 function regularFile(flags: number): Fd {
   const path = join(tmpdir(), `ringside-fuzz-regular-${process.pid}`);
   writeFileSync(path, new Uint8Array(8192));
-  return openFile(path, flags);
+  const fd = openFile(path, flags);
+  unlinkSync(path);
+  return fd;
 }
 
 /** What is written into the pipe that a state is loaded from. */
@@ -187,4 +193,13 @@ export class Objects implements Disposable {
     for (const fd of this.#lasting.values()) fd.close();
     this.#lasting.clear();
   }
+}
+
+/** Writes small numbers here and there into a file that the back-end made. */
+export function scribble(fd: Fd, random: Random): void {
+  const { mode, size } = fd.stat();
+  if ((mode & S_IFMT) !== S_IFREG || size === 0) return;
+  using mapping = new Mapping(fd, size);
+  const { u8 } = mapping.windows[0]!;
+  for (let i = 0; i < 16; i++) u8[random.below(Math.min(size, 512))] = random.below(3);
 }

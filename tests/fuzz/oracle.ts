@@ -19,7 +19,7 @@ const wellFormed = /^[a-z-]+: (error|warn|info|debug): [A-Z]/;
 const mistakes = [
   /the device failed/i,
   /\b(Type|Range|Reference|Syntax|Internal)Error\b/,
-  /\.ts:\d+/,
+  /\.ts:\d+|\b(undefined|NaN)\b/,
   /undefined is not|is not (a function|an object|defined|iterable)|cannot read propert/i,
   /out of (bounds|range|memory)|invalid (typed )?array|offset is outside/i,
   /Invalid (FFI|time)|BigInt|stack (size|overflow)|Maximum call/i,
@@ -78,12 +78,13 @@ export class Oracle {
 
   /** Runs verified requests in a fresh session, and `inspect` while it is there. */
   #serves(seed: number, inspect: (session: Session) => void): void {
-    const { name, socket } = this.#target;
-    const rings = name === "rng" ? 1 : 2;
+    const { socket, variant } = this.#target;
+    const { device } = variant;
+    const rings = device === "rng" ? 1 : 2;
     try {
       this.#arena.clear();
       using session = new Session(socket, this.#arena, { rings });
-      for (const ring of session.rings) session.verify(name, ring, seed);
+      for (const ring of session.rings) session.verify(device, ring, seed);
       inspect(session);
     } catch (error) {
       if (error instanceof Finding) throw error;

@@ -1,4 +1,5 @@
 /** Plays a kept trace against a new back-end, and finds out how little of it is enough. */
+import { serveProtocol } from "../../core/drafts.ts";
 import { Arena } from "./arena.ts";
 import { layRings } from "./message-burst.ts";
 import { Objects } from "./objects.ts";
@@ -13,12 +14,18 @@ const CHECKS = 8;
 type Line = Batch["lines"][number];
 
 /** Sends one connection's messages; the front-end does nothing else, with rings or requests. */
-function playConnection(socket: string, batches: readonly Batch[], objects: Objects): void {
+function playConnection(
+  { socket, variant }: Target,
+  batches: readonly Batch[],
+  objects: Objects,
+): void {
+  const { rows } = serveProtocol(variant.drafts ?? []);
   using wire = new Wire(socket);
+  if (variant.drafts !== undefined) wire.onRequest = () => {};
   wire.onReply = (name, { fds }) => objects.keep(name, fds);
   for (const { lines } of batches) {
     if (!wire.open) break;
-    wire.exchange(lines.map((line) => draftOf(line, objects)));
+    wire.exchange(lines.map((line) => draftOf(line, rows, objects)));
     objects.release(true);
   }
   objects.endConnection();
@@ -35,17 +42,14 @@ function connectionsOf({ batches }: TraceFile): Batch[][] {
 }
 
 /** What is found when connections are played against a new back-end, or null. */
-function play(
-  { target: name, options }: TraceFile,
-  connections: readonly Batch[][],
-): string | null {
+function play({ variant }: TraceFile, connections: readonly Batch[][]): string | null {
   using arena = new Arena();
-  const target = new Target(name, options);
+  const target = new Target(variant);
   try {
     const oracle = new Oracle(target, arena);
     using objects = new Objects(arena);
     for (const ring of layRings(arena)) ring[Symbol.dispose]();
-    for (const connection of connections) playConnection(target.socket, connection, objects);
+    for (const connection of connections) playConnection(target, connection, objects);
     for (let i = 0; i < CHECKS; i++) oracle.check(i);
     return null;
   } catch (error) {

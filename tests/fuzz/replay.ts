@@ -5,8 +5,7 @@
 import { parseArgs } from "node:util";
 import type { Campaign } from "./campaign.ts";
 import { Finding } from "./finding.ts";
-import { MessageCampaign } from "./message-campaign.ts";
-import { rows } from "./message-maker.ts";
+import { allRows, MessageCampaign } from "./message-campaign.ts";
 import { minimize, playTrace } from "./playback.ts";
 import { RingCampaign } from "./ring-campaign.ts";
 import { describeBatches, loadTrace, saveTrace } from "./trace.ts";
@@ -66,7 +65,7 @@ function runMessages(): void {
   using campaign = new MessageCampaign({ seed: Number(values.seed), ...limits() });
   run(campaign, () => {
     console.log(campaign.tally.table());
-    const missing = campaign.tally.missing(rows, (row) => campaign.implements(row));
+    const missing = campaign.tally.missing(allRows, (row) => campaign.implements(row));
     if (missing.length > 0) console.log(`never seen: ${missing.join(", ")}`);
   });
 }

@@ -11,6 +11,7 @@ import type { Arena } from "./arena.ts";
 import { Buffers } from "./buffers.ts";
 import { Finding } from "./finding.ts";
 import { PackedFuzzer } from "./packed-fuzzer.ts";
+import { Records } from "./records.ts";
 import type { RingFuzzer } from "./ring-fuzzer.ts";
 import { Session } from "./session.ts";
 import { SplitFuzzer } from "./split-fuzzer.ts";
@@ -33,6 +34,8 @@ export interface RingTally {
   broken: number;
   flipped: number;
   stopped: number;
+  /** Rings started with a forged in-flight region. */
+  forged: number;
   verified: number;
 }
 
@@ -44,6 +47,7 @@ export const newRingTally = (): RingTally => ({
   broken: 0,
   flipped: 0,
   stopped: 0,
+  forged: 0,
   verified: 0,
 });
 
@@ -88,6 +92,7 @@ function drain(eventfd: Fd): void {
 export class RingBurst implements Disposable {
   readonly #options: RingBurstOptions;
   readonly #session: Session;
+  readonly #records: Records;
   /** The queue in peace, where the device has more than one. */
   readonly #quiet: Ring | null;
   readonly #fuzzers: RingFuzzer[];
@@ -101,15 +106,21 @@ export class RingBurst implements Disposable {
       ...(random.chance(0.6) ? [RingFeature.EVENT_IDX] : []),
       ...(random.chance(0.4) ? [RingFeature.RING_PACKED] : []),
       ...(random.chance(0.3) ? [RingFeature.IN_ORDER] : []),
+      ...(random.chance(0.3) ? [VhostFeature.LOG_ALL] : []),
     ];
     const rings = Math.min(queues, 3);
-    const size = random.pick([2, 4, 16, 64, 256, 256, 256, 512, 1024, 1024]);
+    const size = random.pick([4, 4, 16, 64, 256, 256, 256, 512, 1024, 1024]);
     arena.clear();
+    let records: Records | null = null;
     this.#session = new Session(target.socket, arena, {
       rings,
-      size: Math.max(size, 4),
+      size,
       features: base | mask(...features),
+      prepare: (session) => {
+        records = new Records(session, random, rings, size);
+      },
     });
+    this.#records = records!;
     this.#quiet = rings > 1 ? this.#session.rings[0]! : null;
     const buffers = new Buffers(random, arena);
     this.#fuzzers = this.#session.rings.slice(rings > 1 ? 1 : 0).map((ring) => {
@@ -176,15 +187,35 @@ export class RingBurst implements Disposable {
     const { ring } = fuzzer;
     const stopped = this.#session.stop(ring);
     drain(ring.callFd);
+    if (this.#records.tracks) {
+      if (this.#options.random.chance(0.1)) this.#replayAnything(fuzzer);
+      this.#records.forget(ring.index);
+    }
     const base = fuzzer.randomBase();
     this.#session.start(ring, base, () => fuzzer.begin(base));
     return stopped;
   }
 
+  /** Starts a ring with requests in flight that nobody knows. It may break, or serve them. */
+  #replayAnything(fuzzer: RingFuzzer): void {
+    const { ring } = fuzzer;
+    this.#options.tally.forged++;
+    this.#records.forge(ring.index);
+    const base = fuzzer.randomBase();
+    try {
+      this.#session.start(ring, base, () => fuzzer.begin(base));
+    } catch (error) {
+      // Refusing to start is right as well.
+      if (!/answered "refused"/.test((error as Error).message)) throw error;
+    }
+    this.#session.stop(ring);
+    drain(ring.callFd);
+  }
+
   #verify(): void {
     if (this.#quiet === null) return;
     const { target, tally } = this.#options;
-    this.#session.verify(target.name, this.#quiet, tally.batches);
+    this.#session.verify(target.variant.device, this.#quiet, tally.batches);
     tally.verified++;
   }
 }

@@ -1,16 +1,16 @@
 /** A front-end that behaves: it sets a device up and checks that requests are served correctly. */
 import { has, mask, RingFeature, VhostFeature } from "../../core/features.ts";
-import { VringState } from "../../core/payloads.ts";
-import { type FrontEndMessage, ProtocolFeature } from "../../core/protocol.ts";
+import { VringAddr, VringState } from "../../core/payloads.ts";
+import { type FrontEndMessage, ProtocolFeature, VRING_LOG } from "../../core/protocol.ts";
 import { RequestHeader, RequestType, Status } from "../../devices/blk/wire.ts";
 import type { Fd } from "../../ffi/mod.ts";
 import { Client, u64 } from "../bad-input/client.ts";
 import { memTable, REGION_SIZE, regions, ringAddresses, state } from "../bad-input/guest.ts";
 import { PackedRing } from "../bad-input/packed-ring.ts";
-import { type Descriptor, Ring, WRITE } from "../bad-input/ring.ts";
+import { type Descriptor, Ring, USED, WRITE } from "../bad-input/ring.ts";
 import type { Arena } from "./arena.ts";
 import { ECHO } from "./parts-device.ts";
-import type { TargetName } from "./target.ts";
+import type { DeviceName } from "./target.ts";
 
 /** What a session asks for, as far as it is offered. */
 const wantedFeatures = mask(
@@ -22,6 +22,8 @@ const wantedFeatures = mask(
 const wantedProtocol = mask(
   ProtocolFeature.MQ,
   ProtocolFeature.REPLY_ACK,
+  ProtocolFeature.LOG_SHMFD,
+  ProtocolFeature.INFLIGHT_SHMFD,
   ProtocolFeature.CONFIG,
   ProtocolFeature.RESET_DEVICE,
   ProtocolFeature.CONFIGURE_MEM_SLOTS,
@@ -37,6 +39,8 @@ export interface SessionOptions {
   readonly size?: number;
   /** Virtio features to ask for. */
   readonly features?: bigint;
+  /** Does what has to be done before the rings start. */
+  readonly prepare?: (session: Session) => void;
 }
 
 export class Session implements Disposable {
@@ -45,14 +49,16 @@ export class Session implements Disposable {
   readonly rings: readonly Ring[];
   /** Virtio features that are negotiated. */
   readonly features: bigint;
+  /** Protocol features that are negotiated. */
+  readonly protocol: bigint;
 
   constructor(socket: string, arena: Arena, options: SessionOptions = {}) {
-    const { rings = 1, size = 64, features = wantedFeatures } = options;
+    const { rings = 1, size = 64, features = wantedFeatures, prepare } = options;
     this.arena = arena;
     this.client = new Client(socket);
     this.features = this.client.askU64("GET_FEATURES") & features;
-    const offered = this.client.askU64("GET_PROTOCOL_FEATURES");
-    this.client.send("SET_PROTOCOL_FEATURES", u64(offered & wantedProtocol));
+    this.protocol = this.client.askU64("GET_PROTOCOL_FEATURES") & wantedProtocol;
+    this.client.send("SET_PROTOCOL_FEATURES", u64(this.protocol));
     this.must("SET_OWNER");
     this.must("SET_FEATURES", u64(this.features));
     const table = regions.map(({ offset, user }) => ({
@@ -65,6 +71,7 @@ export class Session implements Disposable {
     const packed = has(this.features, RingFeature.RING_PACKED);
     const Kind = packed ? PackedRing : Ring;
     this.rings = Array.from({ length: rings }, (_, i) => new Kind(i, size, arena.view));
+    prepare?.(this);
     for (const ring of this.rings) this.start(ring);
   }
 
@@ -81,11 +88,20 @@ export class Session implements Disposable {
     prepare();
     this.must("SET_VRING_NUM", state(index, ring.size));
     this.must("SET_VRING_BASE", state(index, base));
-    this.must("SET_VRING_ADDR", ringAddresses(ring));
+    this.must("SET_VRING_ADDR", this.#addresses(ring));
     this.must("SET_VRING_CALL", u64(index), [ring.callFd]);
     this.must("SET_VRING_ERR", u64(index), [ring.errFd]);
     this.must("SET_VRING_KICK", u64(index), [ring.kickFd]);
     this.must("SET_VRING_ENABLE", state(index, 1));
+  }
+
+  #addresses(ring: Ring): Uint8Array {
+    const payload = ringAddresses(ring);
+    if (!has(this.features, VhostFeature.LOG_ALL)) return payload;
+    const view = new DataView(payload.buffer, payload.byteOffset);
+    view.setUint32(VringAddr.offset.flags, VRING_LOG, true);
+    view.setBigUint64(VringAddr.offset.log, BigInt(ring.base + USED), true);
+    return payload;
   }
 
   /** Stops a ring, whatever state it is in. Returns the index to go on from. */
@@ -96,7 +112,7 @@ export class Session implements Disposable {
   }
 
   /** Runs requests whose results are known. Throws when one is wrong or missing. */
-  verify(device: TargetName, ring: Ring, seed: number): void {
+  verify(device: DeviceName, ring: Ring, seed: number): void {
     if (device === "blk") this.#verifyDisk(ring, seed);
     else if (device === "rng") this.#verifyEntropy(ring);
     else this.#verifyEcho(ring, seed);
@@ -118,8 +134,8 @@ export class Session implements Disposable {
     const run = (type: number, buffer: Descriptor[]) => {
       view.setUint32(at + RequestHeader.type, type, true);
       view.setUint32(at + 4, 0, true);
-      view.setUint32(at + RequestHeader.sectorLow, ring.index * SECTORS, true);
-      view.setUint32(at + RequestHeader.sectorHigh, 0, true);
+      view.setUint32(at + RequestHeader.sector, ring.index * SECTORS, true);
+      view.setUint32(at + RequestHeader.sector + 4, 0, true);
       u8[at + 16] = 0xff;
       const status = { address: at + 16, length: 1, flags: WRITE };
       this.#run(ring, [{ address: at, length: 16 }, ...buffer, status]);

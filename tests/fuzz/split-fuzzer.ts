@@ -207,7 +207,8 @@ export class SplitFuzzer implements RingFuzzer {
         words[at + LINK] = (words[at + LINK]! & ~0xffff) | faultyFlags(random);
         return;
       default: {
-        // Back to where the chain came from, as often as not.
+        // Back to where the chain came from, as often as not, and without adding a byte to it.
+        if (random.chance(0.3)) words[at + LENGTH] = 0;
         const own = (at - (base >> 2)) >> 2;
         const next = random.pick([own, own - 1, 0, 1, size - 1, size, 65535, random.below(size)]);
         words[at + LINK] = (next << 16) | (words[at + LINK]! & 0xffff) | NEXT;

@@ -16,10 +16,20 @@ import {
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
+import type { DraftName } from "../../core/drafts.ts";
 import { connectUnix, runtime } from "../../ffi/mod.ts";
 import { sleep } from "../bad-input/client.ts";
 
-export type TargetName = "parts" | "blk" | "rng";
+export type DeviceName = "parts" | "blk" | "rng";
+
+/** What is served, and how. */
+export interface Variant {
+  readonly device: DeviceName;
+  readonly drafts?: readonly DraftName[];
+}
+
+export const titleOf = ({ device, drafts = [] }: Variant): string =>
+  [device, ...drafts.map((draft) => `--draft=${draft}`)].join(" ");
 
 const bin = fileURLToPath(new URL("../../bin/", import.meta.url));
 const partsDevice = fileURLToPath(new URL("parts-device.ts", import.meta.url));
@@ -31,7 +41,7 @@ const STOP_LIMIT = 5_000;
 /** What the log may grow to before it is emptied. */
 const LOG_LIMIT = 8 * 1024 * 1024;
 
-const commands: Readonly<Record<TargetName, (image: string) => readonly string[]>> = {
+const commands: Readonly<Record<DeviceName, (image: string) => readonly string[]>> = {
   // All reasons are told at level debug; the others test the limits of a log that people read.
   parts: () => [`${bin}ringside`, partsDevice, "--log-level=debug"],
   blk: (image) => [`${bin}vhost-user-blk`, `--blk-file=${image}`, "--log-level=info"],
@@ -47,7 +57,7 @@ export interface Holdings {
 }
 
 export class Target {
-  readonly name: TargetName;
+  readonly variant: Variant;
   readonly socket: string;
   readonly image: string;
   readonly pid: number;
@@ -55,9 +65,10 @@ export class Target {
   readonly #log: string;
   #logAt = 0;
 
-  /** Starts the process, under the runtime that runs this. `options` are added to its command line. */
-  constructor(name: TargetName, options: readonly string[] = []) {
-    this.name = name;
+  /** Starts the process, under the runtime that runs this. */
+  constructor(variant: Variant) {
+    const { device, drafts = [] } = variant;
+    this.variant = variant;
     this.#folder = mkdtempSync(join(tmpdir(), "ringside-fuzz-"));
     this.socket = join(this.#folder, "socket");
     this.image = join(this.#folder, "disk.img");
@@ -65,7 +76,8 @@ export class Target {
     writeFileSync(this.#log, "");
     writeFileSync(this.image, "");
     truncateSync(this.image, DISK_SIZE);
-    const command = [...commands[name](this.image), `--socket-path=${this.socket}`, ...options];
+    const command = [...commands[device](this.image), `--socket-path=${this.socket}`];
+    command.push(...drafts.map((draft) => `--draft=${draft}`));
     const child = spawn("sh", ["-c", 'exec "$@" 2>>"$0"', this.#log, ...command], {
       stdio: "ignore",
       env: { ...process.env, RINGSIDE_RUNTIME: runtime.name },

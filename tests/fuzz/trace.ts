@@ -1,8 +1,8 @@
 /** What was sent last, in a form that can be kept in a file and played again. */
 import { readFileSync, writeFileSync } from "node:fs";
-import { frontEndMessageByCode } from "../../core/protocol.ts";
+import { frontEndMessageByCode, type MessageRow } from "../../core/protocol.ts";
 import type { Objects } from "./objects.ts";
-import type { TargetName } from "./target.ts";
+import type { Variant } from "./target.ts";
 import type { Draft } from "./wire.ts";
 
 /** A message; `payload` in hex, descriptors by their kinds. */
@@ -24,8 +24,7 @@ export interface Batch {
 }
 
 export interface TraceFile {
-  readonly target: TargetName;
-  readonly options: readonly string[];
+  readonly variant: Variant;
   readonly batches: readonly Batch[];
 }
 
@@ -81,8 +80,12 @@ export function loadTrace(path: string): TraceFile {
   return JSON.parse(readFileSync(path, "utf8")) as TraceFile;
 }
 
-export function draftOf({ payload, fds, ...line }: Line, objects: Objects): Draft {
-  const row = frontEndMessageByCode.get(line.code);
+export function draftOf(
+  { payload, fds, ...line }: Line,
+  rows: ReadonlyMap<number, MessageRow>,
+  objects: Objects,
+): Draft {
+  const row = rows.get(line.code);
   return {
     ...line,
     row,

@@ -63,7 +63,9 @@ const REPLY_ACK = 1n << BigInt(ProtocolFeature.REPLY_ACK);
 const barrier = frontEndMessages.GET_FEATURES.code;
 const setProtocol = frontEndMessages.SET_PROTOCOL_FEATURES.code;
 
-export const bytesOf = ({ code, flags, size, payload }: Draft): Uint8Array => {
+type Frame = Pick<Draft, "code" | "flags" | "size" | "payload">;
+
+const bytesOf = ({ code, flags, size, payload }: Frame): Uint8Array => {
   const data = new Uint8Array(Header.size + payload.length);
   Header.encode({ request: code >>> 0, flags: flags >>> 0, size: size >>> 0 }, data);
   data.set(payload, Header.size);
@@ -71,13 +73,10 @@ export const bytesOf = ({ code, flags, size, payload }: Draft): Uint8Array => {
 };
 
 const barrierBytes = bytesOf({
-  name: "GET_FEATURES",
   code: barrier,
-  row: frontEndMessages.GET_FEATURES,
   flags: Flag.VERSION,
   size: 0,
   payload: new Uint8Array(0),
-  fds: [],
 });
 
 export class Wire implements Disposable {
@@ -86,6 +85,8 @@ export class Wire implements Disposable {
   onReply: (name: string, reply: Reply) => void = (_, { fds }) => {
     for (const fd of fds) fd.close();
   };
+  /** Learns of requests on this socket. Without it there must be none. */
+  onRequest: ((code: number) => void) | null = null;
   /** REPLY_ACK is negotiated. */
   replyAck = false;
   open = true;
@@ -113,12 +114,23 @@ export class Wire implements Disposable {
     }
     if (alive) this.#flush();
     const outcomes: Outcome[] = [];
-    for (const draft of drafts) outcomes.push(this.#outcome(draft));
+    for (const draft of drafts) {
+      const outcome = this.#outcome(draft);
+      if (accepted(outcome)) refuseWrong(draft);
+      outcomes.push(outcome);
+    }
     return outcomes;
+  }
+
+  /** Sends bytes that nothing is to be expected of. */
+  sendFrame(frame: Frame): void {
+    this.#transmit(bytesOf(frame), []);
   }
 
   /** True when the answer alone tells what became of a message. */
   #isAnswered({ row, code, flags }: Draft): boolean {
+    // It may count as an answer itself, or end the connection.
+    if ((flags & Flag.REPLY) !== 0) return false;
     if (row !== undefined && row.reply !== "ack") return true;
     return code !== setProtocol && this.#wantsAck(flags);
   }
@@ -191,16 +203,17 @@ export class Wire implements Disposable {
       return "cut";
     }
     const { row, code, flags, name } = draft;
-    const own = row !== undefined && row.reply !== "ack";
+    const isReply = (flags & Flag.REPLY) !== 0;
+    const own = row !== undefined && row.reply !== "ack" && !isReply;
     const reply = this.#receive(name);
     if (reply === null) {
       this.open = false;
       return "closed";
     }
     if (own) return this.#ownReply(draft, reply);
-    const asked = (flags & Flag.NEED_REPLY) !== 0;
+    const asked = (flags & Flag.NEED_REPLY) !== 0 && !isReply;
     // What SET_PROTOCOL_FEATURES switches on or off already counts for its own acknowledgement.
-    const mayAck = code === setProtocol ? asked : this.#wantsAck(flags);
+    const mayAck = code === setProtocol ? asked : asked && this.replyAck;
     if (mayAck && reply.code === code) {
       const value = this.#acknowledgement(name, reply);
       if (code !== setProtocol) return value === 0n ? "ack" : "nack";
@@ -211,6 +224,7 @@ export class Wire implements Disposable {
       return value === 0n ? "ack" : "nack";
     }
     this.#expectBarrier(name, reply);
+    if (isReply && this.onRequest === null) throw new Finding(`A reply to ${name} was accepted`);
     if (code === setProtocol) {
       this.#agree(draft);
       if (asked && this.replyAck) throw new Finding(`${name} was not acknowledged`);
@@ -258,6 +272,12 @@ export class Wire implements Disposable {
   #receive(name: string): Reply | null {
     while (this.#have - this.#at < Header.size) if (!this.#more(name)) return null;
     const { request, flags, size } = Header.decode(this.#in.data, this.#at);
+    if ((flags & Flag.REPLY) === 0 && this.onRequest !== null) {
+      while (this.#have - this.#at < Header.size + size) if (!this.#more(name)) return null;
+      this.#at += Header.size + size;
+      this.onRequest(request);
+      return this.#receive(name);
+    }
     if (flags !== (Flag.VERSION | Flag.REPLY)) {
       throw new Finding(`The answer ${request} to ${name} has flags 0x${flags.toString(16)}`);
     }
@@ -300,6 +320,22 @@ export class Wire implements Disposable {
     this.socket.close();
     for (const fd of this.#fds.splice(0)) fd.close();
   }
+}
+
+/** Throws `Finding` for a message that must not be accepted, whatever it says. */
+function refuseWrong({ name, row, size, flags, fds, carrier = 0 }: Draft): void {
+  if (row === undefined) throw new Finding("A message that there is not was accepted");
+  const { min, max } = payloadSizes[row.payload];
+  const [fewest, most] = row.fds;
+  const wrong =
+    size < min || size > max
+      ? `${size} bytes`
+      : carrier === 0 && (fds.length < fewest || fds.length > most)
+        ? `${fds.length} descriptors`
+        : (flags & Flag.VERSION_MASK) !== Flag.VERSION
+          ? `flags ${flags}`
+          : null;
+  if (wrong !== null) throw new Finding(`${name} was accepted with ${wrong}`);
 }
 
 /** True when the reply that a row always has says no. */

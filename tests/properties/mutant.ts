@@ -3,37 +3,51 @@ import { mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import type { PackedQueue } from "../../core/packed.ts";
 import type { SplitQueue } from "../../core/split.ts";
+import type { SplitBigEndianQueue } from "../../core/split-big-endian.ts";
 import { runtime } from "../../ffi/mod.ts";
 
 export type PropertyName = "model" | "hostile";
 
-export interface Mutation {
+export interface Edits {
   readonly name: string;
-  /** The property that must fail. */
-  readonly breaks: PropertyName;
   /** What to replace by what, wherever it stands. */
   readonly edits: readonly (readonly [from: string, to: string])[];
+}
+
+export interface Mutation extends Edits {
+  /** The property that must fail. */
+  readonly breaks: PropertyName;
 }
 
 const core = new URL("../../core/", import.meta.url);
 /** The classes to be mutated, and the files of core/ that have them. */
 interface Queues {
   SplitQueue: typeof SplitQueue;
+  SplitBigEndianQueue: typeof SplitBigEndianQueue;
   PackedQueue: typeof PackedQueue;
 }
 const files = {
   SplitQueue: ["split.ts"],
+  SplitBigEndianQueue: ["split-big-endian.ts"],
   PackedQueue: ["packed-format.ts", "packed.ts"],
 } as const;
 const folder = new URL(`../../.cache/mutants/${runtime.name}-${process.pid}/`, import.meta.url);
 
+export interface MutateOptions {
+  /** Other files of core/ that are copied and edited as well. */
+  readonly more?: readonly string[];
+  /** Changes the text of each copied file after the edits. */
+  readonly rewrite?: (text: string, file: string) => string;
+}
+
 /** The class as it is after the edits. Throws when the sources do not have what is to be edited. */
 export async function mutate<Q extends keyof Queues>(
   queue: Q,
-  { name, edits }: Mutation,
+  { name, edits }: Edits,
+  { more = [], rewrite = (text) => text }: MutateOptions = {},
 ): Promise<Queues[Q]> {
   // A class comes after its base.
-  const sources: string[] = ["queue.ts", ...files[queue]];
+  const sources: string[] = [...more, "queue.ts", ...files[queue]];
   const texts = sources.map((source) => readFileSync(new URL(source, core), "utf8"));
   for (const [from, to] of edits) {
     const places = texts.filter((text) => text.includes(from));
@@ -46,7 +60,7 @@ export async function mutate<Q extends keyof Queues>(
   mkdirSync(target, { recursive: true });
   texts.forEach((text, i) => {
     // The copies lie elsewhere, but use each other and otherwise the same modules.
-    const copy = text.replace(/from "(\.[^"]+)"/g, (_, path) =>
+    const copy = rewrite(text, sources[i]!).replace(/from "(\.[^"]+)"/g, (_, path) =>
       sources.includes(path.slice(2)) ? `from "${path}"` : `from "${new URL(path, core).href}"`,
     );
     writeFileSync(new URL(sources[i]!, target), copy);
@@ -229,7 +243,7 @@ export const mutations: readonly Mutation[] = [
   {
     name: "a jump of the available index is believed",
     breaks: "hostile",
-    edits: [["if (((seen - at) & 0xffff) > this.size) {", "if (seen === -1) {"]],
+    edits: [["if (((seen - at) & 0xffff) > this.size) throw", "if (seen === -1) throw"]],
   },
   {
     name: "a head in flight is taken again",
@@ -323,5 +337,85 @@ export const mutations: readonly Mutation[] = [
     name: "readable buffers may follow writable ones",
     breaks: "hostile",
     edits: [["if (++readableCount !== count) throw", "if (++readableCount === -1) throw"]],
+  },
+];
+
+/** Of the big-endian queue. */
+export const bigEndianMutations: readonly Mutation[] = [
+  {
+    name: "the halves of an address change places",
+    breaks: "hostile",
+    edits: [
+      ["high = swap32(table[at]!)", "high = swap32(table[at + 1]!)"],
+      ["low = swap32(table[at + 1]!)", "low = swap32(table[at]!)"],
+    ],
+  },
+  {
+    name: "flags and next change places",
+    breaks: "hostile",
+    edits: [
+      ["flags = link >>> 16", "flags = link & 0xffff"],
+      ["index = link & 0xffff", "index = link >>> 16"],
+    ],
+  },
+  {
+    name: "nested tables are followed",
+    breaks: "hostile",
+    edits: [["if (table !== this.#descriptors) throw nestedTable(index);", ""]],
+  },
+  {
+    name: "a chain without end is not noticed",
+    breaks: "hostile",
+    edits: [["if (steps === size) throw looped(first, size);", ""]],
+  },
+  {
+    name: "the number of bytes written is little-endian",
+    breaks: "model",
+    edits: [["swap32(written)", "written"]],
+  },
+  {
+    name: "the used index is little-endian",
+    breaks: "model",
+    edits: [
+      [
+        "Atomics.store(this.#used16, INDEX, swap16(next))",
+        "Atomics.store(this.#used16, INDEX, next)",
+      ],
+    ],
+  },
+  {
+    name: "NO_INTERRUPT is little-endian",
+    breaks: "model",
+    edits: [["NO_CALLS = swap16(1)", "NO_CALLS = 1"]],
+  },
+  {
+    name: "NO_NOTIFY is little-endian",
+    breaks: "model",
+    edits: [["NO_KICKS = swap16(1)", "NO_KICKS = 1"]],
+  },
+  {
+    name: "used_event is little-endian",
+    breaks: "model",
+    edits: [
+      [
+        "swap16(Atomics.load(this.#available, this.#usedEvent))",
+        "Atomics.load(this.#available, this.#usedEvent)",
+      ],
+    ],
+  },
+  {
+    name: "avail_event is little-endian",
+    breaks: "model",
+    edits: [["this.#availEvent, swap16(at))", "this.#availEvent, at)"]],
+  },
+  {
+    name: "no re-check after enabling kicks",
+    breaks: "model",
+    edits: [["return swap16(Atomics.load(this.#available, INDEX)) !== at;", "return false;"]],
+  },
+  {
+    name: "putBack does not go back",
+    breaks: "model",
+    edits: [["this.#nextAvailable = (this.#nextAvailable - 1) & 0xffff;", ""]],
   },
 ];

@@ -2,11 +2,9 @@
 import assert from "node:assert/strict";
 import { readdirSync, readFileSync } from "node:fs";
 import { after, before, describe, test } from "node:test";
-import { mask } from "../../core/features.ts";
 import { handlers } from "../../core/handlers/mod.ts";
-import { ProtocolFeature } from "../../core/protocol.ts";
 import { type Conversation, parseConversations, type Step } from "./parse.ts";
-import { TestServer } from "./server.ts";
+import { type TestClient, TestServer } from "./server.ts";
 
 const folder = new URL("./", import.meta.url);
 const files = readdirSync(folder).filter((name) => name.endsWith(".txt"));
@@ -24,9 +22,9 @@ const handled = handlers.flatMap((handler, code) => (handler === undefined ? [] 
 
 /** Files that need more than the main protocol has, by the beginning of their names. */
 const special: Readonly<Record<string, () => Promise<TestServer>>> = {
-  "draft-standalone": () => TestServer.start(["standalone"]),
-  "draft-vhost-pci": () => TestServer.start(["vhost-pci"]),
-  "cross-endian": () => TestServer.start([], mask(ProtocolFeature.CROSS_ENDIAN)),
+  "draft-standalone": () => TestServer.start({ drafts: ["standalone"] }),
+  "draft-vhost-pci": () => TestServer.start({ drafts: ["vhost-pci"] }),
+  postcopy: () => TestServer.start({ postcopy: true }),
 };
 
 const kindOf = (file: string) => Object.keys(special).find((kind) => file === `${kind}.txt`);
@@ -57,19 +55,22 @@ function converse(kind: string | undefined, start: () => Promise<TestServer>): v
     if (!ends) assert.equal(client.pending(), 0, "nobody asked for more");
   }
 
-  async function take(step: Step, client: ReturnType<TestServer["connect"]>): Promise<void> {
-    const { kind, bytes, words, line } = step;
+  async function take(step: Step, client: TestClient): Promise<void> {
+    const { kind, bytes, mask, words, line } = step;
+    const receive = async (read: (length: number) => Promise<Uint8Array>) => {
+      const got = await read(bytes.length);
+      assert.equal(hex(got.map((byte, i) => byte & mask[i]!)), hex(bytes), `line ${line}`);
+      assert.equal(client.descriptors(), words.length, `descriptors of line ${line}`);
+    };
     switch (kind) {
       case ">":
         return client.send(bytes, words);
       case "<":
-        assert.equal(hex(await client.receive(bytes.length)), hex(bytes), `line ${line}`);
-        return assert.equal(client.descriptors(), words.length, `descriptors of line ${line}`);
+        return receive((length) => client.receive(length));
       case ">>":
         return client.sendOnChannel(bytes, words);
       case "<<":
-        assert.equal(hex(await client.receiveOnChannel(bytes.length)), hex(bytes), `line ${line}`);
-        return assert.equal(client.descriptors(), words.length, `descriptors of line ${line}`);
+        return receive((length) => client.receiveOnChannel(length));
       case "!":
         return server.act(words[0]!, words[1]);
       case "=":

@@ -2,8 +2,7 @@
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { type Backend, openBackend } from "../../core/backend.ts";
-import type { DraftName } from "../../core/drafts.ts";
+import { type Backend, type BackendContext, openBackend } from "../../core/backend.ts";
 import { Log, type LogRecord } from "../../core/log.ts";
 import { Loop } from "../../core/loop.ts";
 import {
@@ -36,15 +35,12 @@ export class TestServer {
     writeFileSync(join(this.folder, "regular"), "text");
   }
 
-  /** `drafts` are served, and protocol features offered that no device has: `more`. */
-  static async start(drafts: readonly DraftName[] = [], more = 0n): Promise<TestServer> {
+  static async start(context: Partial<BackendContext> = {}): Promise<TestServer> {
     const loop = new Loop();
     loop.useEvents();
     const server = new TestServer(loop);
     const log = new Log((record) => server.records.push(record), "debug");
-    server.#backend = await openBackend(vectorDevice, {}, { loop, log, drafts });
-    const { offeredProtocol } = server.#backend;
-    Object.assign(server.#backend, { offeredProtocol: offeredProtocol | more });
+    server.#backend = await openBackend(vectorDevice, {}, { loop, log, ...context });
     return server;
   }
 
