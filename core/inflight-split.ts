@@ -54,13 +54,14 @@ export class SplitInflight {
     this.#u32[counter + 1] = this.#counterHigh;
     this.#counterLow = (this.#counterLow + 1) >>> 0;
     if (this.#counterLow === 0) this.#counterHigh++;
-    // After the number, before anything that the request does.
-    Atomics.store(this.#bytes, FIRST_BYTE + head * RECORD_BYTES, 1);
+    // After the number, before anything that the request does. The byte and padding: Bun 1.4 goes
+    // wrong with `Atomics` on bytes.
+    Atomics.store(this.#u16, RECORDS + head * RECORD_WORDS, 1);
   }
 
   /** Says that the request taken last is available again. */
   putBack(head: number): void {
-    Atomics.store(this.#bytes, FIRST_BYTE + head * RECORD_BYTES, 0);
+    Atomics.store(this.#u16, RECORDS + head * RECORD_WORDS, 0);
   }
 
   /** Says that a request is about to be shown to the driver as used. */

@@ -7,59 +7,28 @@
  * anybody was there to be kicked. Whatever ends that state lets requests in flight end first.
  */
 import type { Fd } from "../ffi/mod.ts";
-import type { Device, QueueSpec } from "./device.ts";
-import type { DirtyLog, RingLog } from "./dirty-log.ts";
+import type { QueueSpec } from "./device.ts";
 import { Drain } from "./drain.ts";
 import { GuestError, ProtocolError } from "./errors.ts";
-import { has, RingFeature, VhostFeature } from "./features.ts";
-import { hex } from "./hex.ts";
-import type { InflightRegion } from "./inflight.ts";
 import { AccessFailure, type Piece, TranslationMiss } from "./iotlb.ts";
 import { checkKick, watchKick } from "./kick.ts";
 import type { Log } from "./log.ts";
-import type { Loop } from "./loop.ts";
-import type { GuestMemory } from "./memory.ts";
 import { Notifier } from "./notifier.ts";
-import { PackedQueue } from "./packed.ts";
-import { checkPackedBase } from "./packed-format.ts";
-import { MAX_QUEUE_SIZE } from "./protocol.ts";
-import type { InflightPart, Queue, QueueOptions } from "./queue.ts";
-import { type RingPart, RingPlaces, ringParts } from "./ring-address.ts";
-import { SplitQueue } from "./split.ts";
-import { SplitBigEndianQueue } from "./split-big-endian.ts";
-import type { Translation, TranslationWait } from "./translation.ts";
+import type { Queue, QueueOptions } from "./queue.ts";
+import {
+  type QueueEvents,
+  type RingAddresses,
+  RingSetup,
+  type VringContext,
+} from "./ring-setup.ts";
+import type { TranslationWait } from "./translation.ts";
+
+export type { RingAddresses, VringContext };
 
 /** How often a ring without a kick descriptor is looked at, in milliseconds. */
 const POLL_INTERVAL = 1;
 /** How long a device may take to complete what it holds when a ring stops, in milliseconds. */
 const DRAIN_LIMIT = 10_000;
-
-/** Addresses of a ring's parts: user addresses, guest-physical ones or I/O addresses. */
-export interface RingAddresses {
-  readonly descriptor: number;
-  readonly available: number;
-  readonly used: number;
-  /** Guest-physical address to mark what is written to the used part at, or null not to mark it. */
-  readonly log?: number | null;
-}
-
-/** What a vring needs of its session. */
-export interface VringContext {
-  readonly loop: Loop;
-  readonly log: Log;
-  readonly device: Device;
-  readonly memory: GuestMemory;
-  readonly dirtyLog: DirtyLog;
-  readonly inflight: InflightRegion | null;
-  /** The feature bits the driver accepted. */
-  readonly features: bigint;
-  /** What I/O addresses mean, where ACCESS_PLATFORM is accepted. */
-  readonly translation?: Translation;
-  /** Ring addresses are guest-physical (GPA_ADDRESSES). */
-  readonly guestAddresses?: boolean;
-  /** Notifies the front-end by a message, where that was agreed on. */
-  notify(name: "VRING_CALL" | "VRING_ERR", vring: number): void;
-}
 
 export class Vring {
   readonly index: number;
@@ -68,12 +37,8 @@ export class Vring {
   readonly #log: Log;
   readonly #call: Notifier;
   readonly #err: Notifier;
-  #bigEndian = false;
-  #size = 0;
-  #base = 0;
-  /** Whether the base is one of a packed ring. */
-  #basePacked = false;
-  #addresses: RingAddresses | null = null;
+  readonly #setup: RingSetup;
+  readonly #events: QueueEvents;
   #kick: Fd | null = null;
   #kicked = false;
   #kickWatch: Disposable | null = null;
@@ -91,15 +56,19 @@ export class Vring {
   #whenIdle: (() => void)[] = [];
   #idleTimer: Disposable | null = null;
   readonly #wait: TranslationWait | null;
-  /** Where the queue's ring lies, as the front-end says. */
-  #parts: readonly RingPart[] = [];
-  #places: RingPlaces | null = null;
 
   constructor(index: number, spec: QueueSpec, context: VringContext) {
     this.index = index;
     this.spec = spec;
     this.#context = context;
     this.#log = context.log.with({ queue: index });
+    this.#setup = new RingSetup(index, spec, context);
+    this.#events = {
+      call: () => this.#call.send(),
+      broken: (error) => this.#break(error),
+      requestPublish: () => this.#schedulePublish(),
+      requestDrain: () => this.scheduleDrain(),
+    };
     this.#call = new Notifier("call", () => context.notify("VRING_CALL", index));
     this.#err = new Notifier("err", () => context.notify("VRING_ERR", index));
     const fail = (reason: string) => this.#break(new GuestError(reason, "virtio 1.3 6.1"));
@@ -122,54 +91,38 @@ export class Vring {
 
   setSize(size: number): void {
     this.#refuseWhileRunning("the size");
-    checkSize(size, this.spec.maxSize ?? MAX_QUEUE_SIZE, this.#packed);
-    this.#size = size;
+    this.#setup.setSize(size);
     this.#tryStart();
   }
 
   /** What SET_VRING_ENDIAN said. Means nothing once VERSION_1 is negotiated. */
   get bigEndian(): boolean {
-    return this.#bigEndian;
+    return this.#setup.bigEndian;
   }
 
   setBigEndian(bigEndian: boolean): void {
     this.#refuseWhileRunning("the byte order");
-    this.#bigEndian = bigEndian;
+    this.#setup.bigEndian = bigEndian;
   }
 
   setBase(base: number): void {
     this.#refuseWhileRunning("the base");
-    if (!this.#packed) checkSplitBase(base);
-    else if (this.#size > 0) checkPackedBase(base, this.#size);
-    this.#base = base;
-    this.#basePacked = this.#packed;
+    this.#setup.setBase(base);
   }
 
   /** Calls `done` when they are in force: a running ring completes what it has in flight first. */
   setAddresses(addresses: RingAddresses, done: () => void = () => {}): void {
-    const { descriptor, available, used, log = null } = addresses;
-    const alignment = this.#packed ? 4 : 2;
-    if (descriptor % 16 !== 0 || available % alignment !== 0 || used % 4 !== 0) {
-      throw new ProtocolError(
-        `Cannot use ring addresses ${hex(descriptor)}, ${hex(available)}, ${hex(used)}: ` +
-          `they must be aligned to 16, ${alignment} and 4 bytes`,
-      );
-    }
-    const old = this.#addresses;
+    const setup = this.#setup;
+    setup.checkAddresses(addresses);
     // A running ring gets its own addresses again when logging is switched on or off.
-    const same =
-      old !== null &&
-      old.descriptor === descriptor &&
-      old.available === available &&
-      old.used === used;
-    if (!same) this.#refuseWhileRunning("the addresses");
-    if (this.#queue === null || log === (old?.log ?? null)) {
-      this.#addresses = addresses;
+    if (!setup.hasAddresses(addresses)) this.#refuseWhileRunning("the addresses");
+    if (this.#queue === null || (addresses.log ?? null) === (setup.addresses?.log ?? null)) {
+      setup.setAddresses(addresses);
       this.#tryStart();
       return done();
     }
     this.suspend(() => {
-      this.#addresses = addresses;
+      setup.setAddresses(addresses);
       this.unsuspend();
       done();
     });
@@ -240,7 +193,7 @@ export class Vring {
     this.#halt(() => {
       this.#broken = false;
       this.#suspended = false;
-      done(this.#base);
+      done(this.#setup.base);
     });
   }
 
@@ -261,7 +214,7 @@ export class Vring {
     this.#idle();
     this.#broken = false;
     this.#suspended = false;
-    return this.#base;
+    return this.#setup.base;
   }
 
   /** Pauses the ring. `done` is called when nothing is in flight and memory may change. */
@@ -282,10 +235,7 @@ export class Vring {
    */
   uses(start: number, end: number, pieces: readonly Piece[] | null): boolean {
     if (this.#queue === null) return false;
-    const own = this.#parts.some(
-      ({ address, length }) => address < end && start < address + length,
-    );
-    return own || this.#queue.uses(pieces);
+    return this.#setup.overlaps(start, end) || this.#queue.uses(pieces);
   }
 
   /** Starts the ring if memory that was missing has come. Failing is only logged. */
@@ -308,11 +258,6 @@ export class Vring {
     this.#err.replace(null);
   }
 
-  /** Whether the ring is packed if it starts now: firmware may use split rings, its system packed ones. */
-  get #packed(): boolean {
-    return has(this.#context.features, RingFeature.RING_PACKED);
-  }
-
   #refuseWhileRunning(what: string): void {
     if (this.#queue !== null) {
       throw new ProtocolError(`Cannot change ${what} of vring ${this.index} while it is running`);
@@ -322,16 +267,16 @@ export class Vring {
   /** Starts the ring if everything is there. Throws `ProtocolError` when its addresses are wrong. */
   #tryStart(deferred = false): void {
     const ready = this.#kicked && this.#enabled && !this.#suspended && !this.#broken;
-    if (!ready || this.#queue !== null || this.#size === 0 || this.#addresses === null) return;
-    const options = this.#tryQueueOptions(this.#addresses);
+    if (!ready || this.#queue !== null || !this.#setup.complete) return;
+    const options = this.#tryPrepare();
     if (options === null) return;
     // The queue reads its ring at once. While pages have yet to come, the answer goes first.
     if (this.#context.memory.source !== null && !deferred) return this.#startLater();
-    const queue = new (this.#queueKind())(options);
+    const queue = this.#setup.make(options);
     this.#kickWatch ??= this.#watch(this.#kick, this.#polled);
     this.#queue = queue;
     this.#drain = new Drain(queue, this.#context.device);
-    this.#log.debug("The vring starts", { size: this.#size, base: this.#base });
+    this.#log.debug("The vring starts", { size: queue.size, base: queue.base });
     if (queue.replays > 0) {
       this.#log.info("Requests that were in flight are submitted again", { count: queue.replays });
     }
@@ -339,13 +284,6 @@ export class Vring {
     this.#call.send();
     this.#tellDevice("started");
     this.scheduleDrain();
-  }
-
-  /** Chosen once, here: no access to a ring asks what kind it is. */
-  #queueKind() {
-    if (this.#packed) return PackedQueue;
-    const legacy = !has(this.#context.features, RingFeature.VERSION_1);
-    return legacy && this.#bigEndian ? SplitBigEndianQueue : SplitQueue;
   }
 
   /** Starts the ring at the end of this round. */
@@ -359,71 +297,16 @@ export class Vring {
   }
 
   /** Null when the ring has to wait until its own addresses are known. */
-  #tryQueueOptions(addresses: RingAddresses): QueueOptions | null {
+  #tryPrepare(): QueueOptions | null {
     this.#wait?.end();
     try {
-      return this.#queueOptions(addresses);
+      return this.#setup.prepare(this.#events);
     } catch (error) {
       if (!(error instanceof TranslationMiss)) throw error;
       this.#log.debug("The vring waits for the translation of its addresses");
       this.#wait!.begin(error);
       return null;
     }
-  }
-
-  #queueOptions(addresses: RingAddresses): QueueOptions {
-    const size = this.#size;
-    const packed = this.#packed;
-    // The size and the base may have been set under other features.
-    checkSize(size, MAX_QUEUE_SIZE, packed);
-    if (this.#basePacked !== packed) this.#base = 0;
-    if (packed) checkPackedBase(this.#base, size);
-    const { features, memory, guestAddresses = false } = this.#context;
-    const translation = this.#translation;
-    this.#parts = ringParts(packed, size, addresses);
-    const where = { memory, guestAddresses, translation };
-    this.#places?.[Symbol.dispose]();
-    const places = new RingPlaces(`Cannot start vring ${this.index}`, this.#parts, where);
-    this.#places = places;
-    return {
-      index: this.index,
-      name: this.spec.name,
-      size,
-      memory: translation?.iotlb ?? memory,
-      descriptor: places.hosts[0]!,
-      available: places.hosts[1]!,
-      used: places.hosts[2]!,
-      base: this.#base,
-      inflight: this.#inflightPart(),
-      log: this.#ringLog(),
-      indirect: has(features, RingFeature.INDIRECT_DESC),
-      eventIdx: has(features, RingFeature.EVENT_IDX),
-      inOrder: has(features, RingFeature.IN_ORDER),
-      notifyOnEmpty: has(features, RingFeature.NOTIFY_ON_EMPTY),
-      call: () => this.#call.send(),
-      broken: (error: GuestError) => this.#break(error),
-      requestPublish: () => this.#schedulePublish(),
-      requestDrain: () => this.scheduleDrain(),
-    };
-  }
-
-  #inflightPart(): InflightPart | null {
-    const { inflight } = this.#context;
-    if (inflight === null) return null;
-    const bytes = inflight.part(this.index, this.#size, this.#packed);
-    return { bytes, queueSize: inflight.shape.queueSize };
-  }
-
-  #ringLog(): RingLog | null {
-    const { features, dirtyLog } = this.#context;
-    if (!has(features, VhostFeature.LOG_ALL)) return null;
-    return this.#places!.ringLog(dirtyLog, this.#addresses!.log ?? null);
-  }
-
-  /** What the driver's addresses go through, or null. */
-  get #translation(): Translation | null {
-    const { features, translation } = this.#context;
-    return has(features, RingFeature.ACCESS_PLATFORM) ? (translation ?? null) : null;
   }
 
   /** What the ring or its next chain waited for is known. */
@@ -493,11 +376,8 @@ export class Vring {
     this.#idleTimer = null;
     const queue = this.#queue;
     if (queue === null) return;
-    this.#base = queue.base;
-    this.#basePacked = queue instanceof PackedQueue;
     queue.close();
-    this.#places?.[Symbol.dispose]();
-    this.#places = null;
+    this.#setup.ended(queue);
     this.#queue = null;
     this.#drain = null;
   }
@@ -566,15 +446,4 @@ export class Vring {
     }
     this.#err.send();
   }
-}
-
-function checkSize(size: number, limit: number, packed: boolean): void {
-  if (size === 0 || size > limit || (!packed && (size & (size - 1)) !== 0)) {
-    const range = packed ? `from 1 to ${limit}` : `a power of 2 up to ${limit}`;
-    throw new ProtocolError(`Cannot use a ring of ${size} descriptors: it must be ${range}`);
-  }
-}
-
-function checkSplitBase(base: number): void {
-  if (base > 0xffff) throw new ProtocolError(`Cannot start a split ring at index ${base}`);
 }

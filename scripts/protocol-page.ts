@@ -50,7 +50,7 @@ const messageUsers: Readonly<Record<string, string>> = {
 };
 
 /** Options of a program that offer a protocol feature. */
-const optionOf: Readonly<Record<string, string>> = {};
+const optionOf: Readonly<Record<string, string>> = { PAGEFAULT: "--postcopy" };
 
 /** Why a protocol feature is never offered. */
 const never: Readonly<Record<string, string>> = {
@@ -63,6 +63,7 @@ const nameOfFeature = new Map<number, string>(
 
 function offered(name: string, bit: number): string {
   if (has(protocolFeatures, bit)) return "always";
+  if (bit === ProtocolFeature.CONFIGURE_MEM_SLOTS) return "without `--postcopy`";
   const part = Object.entries(declaredParts).find(([declared]) => declared === name)?.[1];
   if (name === "SHMEM") return "when the device has `sharedMemory`";
   if (part !== undefined) {

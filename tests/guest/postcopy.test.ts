@@ -143,7 +143,7 @@ step(
     await target.run("touch /tmp/stop; while [ ! -e /tmp/stopped ]; do usleep 50000; done");
     assert.equal(await target.run("cat /tmp/bad"), "", "each write was read back");
     const wrong = await target.run(
-      "echo 3 >/proc/sys/vm/drop_caches; for f in /tmp/sum.*; do n=${f#/tmp/sum.}; " +
+      "echo 3 >/proc/sys/vm/drop_caches; for f in /tmp/sum.*; do n=$(echo $f | cut -d. -f2); " +
         "dd if=/dev/vda bs=64k skip=$n count=1 2>/dev/null | md5sum | cmp -s - $f || echo $n; done",
       { timeoutMs: 60_000 },
     );

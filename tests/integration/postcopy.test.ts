@@ -1,13 +1,24 @@
 /** Guests that run on another machine before their memory is there. */
 import assert from "node:assert/strict";
+import { spawnSync } from "node:child_process";
+import { readFileSync } from "node:fs";
 import { test } from "node:test";
+import { isDeepStrictEqual } from "node:util";
 import { mask } from "../../core/features.ts";
 import { ProtocolFeature } from "../../core/protocol.ts";
-import { BlkDriver, Journal, protocolFeatures, runWorkload } from "../../frontend/mod.ts";
-import { assertClean, MIB, serveBlk } from "../support/blk.ts";
+import {
+  BlkDriver,
+  Frontend,
+  Journal,
+  Postcopy,
+  protocolFeatures,
+  runWorkload,
+} from "../../frontend/mod.ts";
+import { assertClean, MIB, serveBlk, verifySocket } from "../support/blk.ts";
 import { Folder } from "../support/folder.ts";
 import { MovingMemory } from "../support/moving-memory.ts";
 import { openFiles } from "../support/process-status.ts";
+import { launcher, Program, until } from "../support/program.ts";
 
 const protocol = protocolFeatures | mask(ProtocolFeature.PAGEFAULT);
 /** Of several pages, so that a request waits for more than one of them. */
@@ -52,3 +63,40 @@ for (const share of ["slots", "table"] as const) {
     assert.ok(target.stop());
   });
 }
+
+test("a front-end that goes away leaves nothing behind, and the next one is served", async () => {
+  using target = serveBlk("ram:4M", ["--postcopy"]);
+  const before = openFiles(target.pid);
+  for (const steps of [1, 2, 3, 4]) {
+    using frontend = Frontend.open(target.socket, { protocol });
+    using postcopy = new Postcopy(frontend.connection, frontend.agreed.protocol);
+    if (steps > 1) postcopy.listen();
+    if (steps > 2) postcopy.sendTable(frontend.memory.regions);
+    if (steps > 3) postcopy.confirmTable();
+    // While the table is unanswered, nothing else may be said.
+    if (steps !== 3) frontend.barrier();
+    assert.equal(openFiles(target.pid).get("anon_inode:[userfaultfd]"), 1);
+    // Our copy of the descriptor stays open for a while: the back-end must not rely on its end.
+    frontend.disconnect();
+    verifySocket(target.socket);
+  }
+  // The end of the last session is on its way.
+  const same = () => isDeepStrictEqual(openFiles(target.pid), before) || null;
+  until(same, "the end of all that came with the sessions");
+});
+
+const permitted = readFileSync("/proc/sys/vm/unprivileged_userfaultfd", "utf8").trim() === "1";
+const setpriv = spawnSync("setpriv", ["--bounding-set=-sys_ptrace", "true"]).status === 0;
+const skip = permitted ? "anybody may make a userfaultfd here" : !setpriv && "no setpriv";
+
+test("a back-end that may not make a userfaultfd says how to permit it", { skip }, () => {
+  using folder = new Folder();
+  const command = ["setpriv", "--bounding-set=-sys_ptrace", "--inh-caps=-sys_ptrace"];
+  const program = [launcher("vhost-user-blk"), "--socket-path=SOCKET", "--blk-file=ram:1M"];
+  using target = new Program([...command, ...program, "--postcopy"], { folder });
+  using frontend = Frontend.open(target.socket, { protocol });
+  const advise = () => new Postcopy(frontend.connection, frontend.agreed.protocol);
+  assert.throws(advise, /refused POSTCOPY_ADVISE/);
+  assert.match(target.log, /Refused POSTCOPY_ADVISE .*EPERM.*unprivileged_userfaultfd/);
+  frontend.barrier();
+});

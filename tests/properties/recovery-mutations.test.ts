@@ -15,11 +15,11 @@ const splitMutations: readonly Edits[] = [
   {
     name: "a request is numbered after it is recorded",
     edits: [
-      ["    Atomics.store(this.#bytes, FIRST_BYTE + head * RECORD_BYTES, 1);\n", ""],
+      ["    Atomics.store(this.#u16, RECORDS + head * RECORD_WORDS, 1);\n", ""],
       [
         "    const counter = (head << 2) + COUNTER;\n",
         "    const counter = (head << 2) + COUNTER;\n" +
-          "    Atomics.store(this.#bytes, FIRST_BYTE + head * RECORD_BYTES, 1);\n",
+          "    Atomics.store(this.#u16, RECORDS + head * RECORD_WORDS, 1);\n",
       ],
     ],
   },
@@ -84,10 +84,10 @@ const packedMutations: readonly Edits[] = [
   {
     name: "a request is numbered after it is recorded",
     edits: [
-      ["    Atomics.store(this.#bytes, (head + 1) * BYTES, 1);\n", ""],
+      ["    Atomics.store(this.#u16, (head + 1) * HALVES, 1);\n", ""],
       [
         "    const counter = (head + 1) * WORDS + COUNTER;\n",
-        "    this.#showFree();\n    Atomics.store(this.#bytes, (head + 1) * BYTES, 1);\n" +
+        "    this.#showFree();\n    Atomics.store(this.#u16, (head + 1) * HALVES, 1);\n" +
           "    const counter = (head + 1) * WORDS + COUNTER;\n",
       ],
     ],
