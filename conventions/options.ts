@@ -36,6 +36,11 @@ export const commonOptions = Type.Object({
   draft: Type.Array(Type.Union([Type.Literal("standalone"), Type.Literal("vhost-pci")]), {
     description: "Serve a draft of the protocol in place of what has its numbers now",
   }),
+  without: Type.Optional(
+    Type.Array(Type.String({ placeholder: "FEATURE" }), {
+      description: "Do not offer this feature, as ring-packed or inflight-shmfd",
+    }),
+  ),
   help: Type.Boolean({ default: false, description: "Print this help and exit" }),
   version: Type.Boolean({ default: false, description: "Print the version and exit" }),
 });

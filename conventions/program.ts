@@ -55,6 +55,7 @@ async function serveUntilSignal(
   process.on("SIGHUP", () => reload());
   await runDevice(device, options, endpoint, {
     log,
+    without: common.without,
     signal: end.signal,
     postcopy: common.postcopy,
     drafts: common.draft,

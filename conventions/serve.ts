@@ -20,6 +20,8 @@ export interface RunContext {
   readonly signal: AbortSignal;
   /** Called when front-ends can connect. */
   readonly ready?: ((backend: Backend) => void) | undefined;
+  /** Features not to offer, as `inflight-shmfd`. */
+  readonly without?: readonly string[] | undefined;
   /** Leaves the JavaScript event loop free for other things; each wake-up costs 50 us more. */
   readonly events?: boolean | undefined;
   readonly postcopy?: boolean | undefined;
@@ -65,11 +67,11 @@ export async function runDevice(
   definition: AnyDevice,
   options: unknown,
   endpoint: Endpoint,
-  { log, signal, ready, events, postcopy, drafts }: RunContext,
+  { log, signal, ready, without, events, postcopy, drafts }: RunContext,
 ): Promise<void> {
   using loop = new Loop();
   if (events) loop.useEvents();
-  const context = { loop, log, postcopy, drafts };
+  const context = { loop, log, without, postcopy, drafts };
   const opening = openBackend(definition, options, context).catch(explainFailure);
   const backend = await Promise.race([opening, aborted(signal)]);
   if (backend === null) {
@@ -107,6 +109,8 @@ export type ServeSettings<O extends TObject = TObject> = Endpoint & {
   readonly log?: Log;
   /** Called once front-ends can connect. */
   readonly ready?: () => void;
+  /** Virtio and protocol features not to offer, as `ring-packed` or `inflight-shmfd`. */
+  readonly without?: readonly string[];
   /**
    * Serve from JavaScript events, so that timers, promises and servers of the same program run.
    * Otherwise the thread blocks between requests, which answers the front-end 50 us faster, and
@@ -131,7 +135,7 @@ export async function serve<O extends TObject>(
   device: DeviceDefinition<O, any, any>,
   settings: ServeSettings<O>,
 ): Promise<void> {
-  const { socketPath, fd, options = {}, log = new Log(), ready, events } = settings;
+  const { socketPath, fd, options = {}, log = new Log(), ready, without, events } = settings;
   if ((socketPath === undefined) === (fd === undefined)) {
     throw new TypeError("Cannot serve a device: give either socketPath or fd");
   }
@@ -140,6 +144,7 @@ export async function serve<O extends TObject>(
     log,
     signal: settings.signal ?? new AbortController().signal,
     ready: () => ready?.(),
+    without,
     events,
     postcopy: settings.postcopy,
     drafts: settings.drafts,

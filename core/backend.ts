@@ -13,6 +13,7 @@ import type { Loop, Watch } from "./loop.ts";
 import { MAX_CONFIG_SIZE } from "./payloads.ts";
 import { ProtocolFeature } from "./protocol.ts";
 import { Session } from "./session.ts";
+import { usable, withheld } from "./withheld.ts";
 
 export interface BackendContext {
   readonly loop: Loop;
@@ -21,6 +22,8 @@ export interface BackendContext {
   readonly postcopy?: boolean | undefined;
   /** Drafts to serve in place of what has their numbers now; none by default. */
   readonly drafts?: readonly DraftName[] | undefined;
+  /** Features not to offer, as `inflight-shmfd` or `ring-packed`. */
+  readonly without?: readonly string[] | undefined;
 }
 
 /** How long a listener rests after it failed, in milliseconds. */
@@ -31,6 +34,7 @@ export const ringFeatures: bigint = mask(
   RingFeature.INDIRECT_DESC,
   RingFeature.EVENT_IDX,
   RingFeature.VERSION_1,
+  RingFeature.ACCESS_PLATFORM,
   VhostFeature.LOG_ALL,
   RingFeature.RING_PACKED,
   // Rings are stopped and set up again by the usual messages: nothing else is needed for it.
@@ -52,6 +56,7 @@ export const protocolFeatures: bigint = mask(
   ProtocolFeature.RESET_DEVICE,
   ProtocolFeature.INBAND_NOTIFICATIONS,
   ProtocolFeature.STATUS,
+  ProtocolFeature.GPA_ADDRESSES,
   ProtocolFeature.GET_VRING_BASE_INFLIGHT,
   ProtocolFeature.GET_VRING_BASE_SKIP_DRAIN,
 );
@@ -143,14 +148,17 @@ export class Backend {
     this.log = log;
     this.frontEnd = frontEnd;
     this.protocol = serveProtocol(drafts);
-    this.offeredProtocol =
+    const { virtio, protocol } = withheld(context.without ?? [], features);
+    const parts =
       protocolFeatures |
       mask(postcopy ? ProtocolFeature.PAGEFAULT : ProtocolFeature.CONFIGURE_MEM_SLOTS) |
       offeredParts(definition, opened.device) |
       this.protocol.bits;
+    this.offeredProtocol = usable(parts & ~protocol);
     this.queues = typeof queues === "function" ? queues(options) : queues;
     const order = definition.inOrder ? mask(RingFeature.IN_ORDER) : 0n;
-    this.offered = ringFeatures | order | mask(...offer.map((name) => features[name] as number));
+    const own = mask(...offer.map((name) => features[name] as number));
+    this.offered = (ringFeatures | order | own) & ~virtio;
     this.#layout = definition.config;
     this.#values = opened.config;
     this.#config = this.#layout.encode(opened.config);

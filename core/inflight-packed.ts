@@ -3,9 +3,9 @@
  *
  * Used descriptors overwrite those of requests that are still in flight, so the part keeps copies: an
  * entry for each descriptor, taken off a list of free ones. The header has everything that a
- * completion changes twice; where the two differ, the ring's flags tell which is true.
+ * completion changes twice: as it was, and as it will be. The ring's flags tell which is true.
  */
-import { initialiseHeader, isInitialised, words16 } from "./inflight.ts";
+import { announce, clearPart, isAnnounced, words16, words64 } from "./inflight.ts";
 
 /** Places in the header, in 16-bit words and in bytes. */
 const FREE_HEAD = 6;
@@ -19,10 +19,12 @@ const OLD_USED_WRAP = 21;
 const BYTES = 32;
 const HALVES = 16;
 const WORDS = 8;
+const LONG_WORDS = 4;
 const NEXT = 1;
 const LAST = 2;
 const NUM = 3;
 const COUNTER = 2;
+const LONG_COUNTER = 1;
 const LINK = 4;
 const LENGTH = 5;
 const ADDRESS = 6;
@@ -81,16 +83,19 @@ export class PackedInflight {
     this.#nexts = new Uint16Array(size);
     this.#lasts = new Uint16Array(size);
     this.#staged = new Uint16Array(size);
-    const resumed = isInitialised(part);
+    const resumed = isAnnounced(part);
     if (!resumed) {
-      initialiseHeader(part, size);
+      clearPart(part, size);
       this.#setUsed(used & ~WRAP, (used & WRAP) !== 0 ? 1 : 0);
     } else this.#settle(ring);
-    const recorded = this.#recorded().map((head) => this.#entriesOf(head)!);
-    this.replay = recorded.map((entries, rank) => this.#adopt(entries, rank));
-    this.#counterLow = recorded.length;
-    this.#rebuildFree(new Set(recorded.flat()));
+    const lists = new Map<RecordedChain, readonly number[]>();
+    this.replay = this.#recorded(ring.length >> 3, lists);
+    this.#rebuildFree(new Set([...lists.values()].flat()));
+    if (!resumed) announce(part);
+    this.#adopt(lists);
+    this.#counterLow = this.replay.length;
     this.base = resumed ? this.#baseOf(ring.length >> 3) : null;
+    if (this.base !== null) this.#hideUnshown(ring, this.base >>> 16);
   }
 
   /** Says that the chain of `slots` descriptors from slot `first` on is taken. */
@@ -143,6 +148,7 @@ export class PackedInflight {
     // A successor that finds the ring as it was takes the old half of the header.
     for (let i = 0; i < this.#stagedCount; i++) this.#giveBack(this.#staged[i]!);
     this.#u16[FREE_HEAD] = this.#freeHead();
+    // Before the index, so that a smaller index with the old wrap counter means an unfinished commit.
     this.#bytes[USED_WRAP] = wrap;
     Atomics.store(this.#u16, USED_INDEX, slot);
   }
@@ -151,6 +157,11 @@ export class PackedInflight {
   published(): void {
     for (let i = 0; i < this.#stagedCount; i++) this.#bytes[(this.#staged[i]! + 1) * BYTES] = 0;
     this.#stagedCount = 0;
+    this.#commit();
+  }
+
+  /** Makes the new half of the header the old one. */
+  #commit(): void {
     this.#u16[OLD_FREE_HEAD] = this.#u16[FREE_HEAD]!;
     this.#bytes[OLD_USED_WRAP] = this.#bytes[USED_WRAP]!;
     // Last: until then, a successor finds the ring as it is now and takes the new half.
@@ -195,78 +206,109 @@ export class PackedInflight {
   #settle(ring: Uint16Array<ArrayBuffer>): void {
     const slot = this.#u16[OLD_USED_INDEX]!;
     const wrap = this.#bytes[OLD_USED_WRAP]! & 1;
-    const pending = slot !== this.#u16[USED_INDEX] || wrap !== (this.#bytes[USED_WRAP]! & 1);
+    if (this.#wasShown(ring, slot, wrap)) {
+      this.#clearFree(this.#u16[FREE_HEAD]!);
+      this.#commit();
+      return;
+    }
+    this.#clearFree(this.#u16[OLD_FREE_HEAD]!);
+    // In this order: the other way round, what is left looks like a commit that was not finished.
+    this.#u16[USED_INDEX] = slot;
+    this.#bytes[USED_WRAP] = wrap;
+  }
+
+  /** Tells whether the driver has seen the completion that leads on from the old half of the header. */
+  #wasShown(ring: Uint16Array<ArrayBuffer>, slot: number, wrap: number): boolean {
+    // Only a commit that wrote the wrap counter and not yet the index leaves this.
+    if (this.#u16[USED_INDEX]! < slot && (this.#bytes[USED_WRAP]! & 1) === wrap) return true;
+    // Not whether it is used: the driver may have made the slot available again, in the next lap.
     const flags = ring[(slot << 3) + 7] ?? 0;
-    const shown = (flags & (AVAIL | USED)) === (wrap === 1 ? AVAIL | USED : 0);
-    let free = this.#u16[FREE_HEAD]!;
-    if (pending && !shown) {
-      free = this.#u16[OLD_FREE_HEAD]!;
-      this.#setUsed(slot, wrap);
-    } else this.#setUsed(this.#u16[USED_INDEX]!, this.#bytes[USED_WRAP]! & 1);
-    for (let i = 0; i < this.#size && free < this.#size; i++) {
-      this.#bytes[(free + 1) * BYTES] = 0;
-      free = this.#u16[(free + 1) * HALVES + NEXT]!;
+    return (flags & (AVAIL | USED)) !== (wrap === 1 ? AVAIL : USED);
+  }
+
+  /** Clears what is recorded of the entries in a list of free ones. */
+  #clearFree(head: number): void {
+    let entry = head;
+    for (let i = 0; i < this.#size && entry < this.#size; i++) {
+      this.#bytes[(entry + 1) * BYTES] = 0;
+      entry = this.#u16[(entry + 1) * HALVES + NEXT]!;
     }
   }
 
-  /** First entries of the recorded requests, oldest first. What makes no sense is left out. */
-  #recorded(): number[] {
-    const heads: number[] = [];
-    for (let head = 0; head < this.#size; head++) {
-      if (this.#bytes[(head + 1) * BYTES] !== 0) heads.push(head);
-    }
-    const counters = new Map(heads.map((head) => [head, this.#counterOf(head)]));
-    heads.sort((a, b) => counters.get(a)! - counters.get(b)!);
-    const taken = new Set<number>();
+  /**
+   * The recorded requests, oldest first, with the entries of each in `lists`. What makes no sense is left
+   * out: lists that leave the part or share entries, ids that are there already, more slots than the
+   * ring has.
+   */
+  #recorded(ringSize: number, lists: Map<RecordedChain, readonly number[]>): RecordedChain[] {
+    const seen = new Uint8Array(this.#size);
     const ids = new Set<number>();
-    return heads.filter((head) => {
-      const entries = this.#entriesOf(head);
-      const id = entries === null ? -1 : this.#u16[(entries.at(-1)! + 1) * HALVES + 2 * LINK]!;
-      if (entries === null || ids.has(id) || entries.some((entry) => taken.has(entry)))
-        return false;
-      ids.add(id);
-      for (const entry of entries) taken.add(entry);
-      return true;
-    });
+    let room = ringSize;
+    for (const head of this.#heads()) {
+      const entries = this.#entriesOf(head, room, seen);
+      if (entries === null) continue;
+      const chain = this.#copyOf(entries);
+      if (ids.has(chain.id)) continue;
+      ids.add(chain.id);
+      lists.set(chain, entries);
+      room -= entries.length;
+    }
+    return [...lists.keys()];
   }
 
-  #counterOf(head: number): number {
-    const at = (head + 1) * WORDS + COUNTER;
-    return this.#u32[at + 1]! * 2 ** 32 + this.#u32[at]!;
+  /** First entries of what is recorded, oldest request first. */
+  #heads(): number[] {
+    const words = words64(this.#bytes);
+    const requests: { readonly head: number; readonly counter: bigint }[] = [];
+    for (let head = 0; head < this.#size; head++) {
+      if (this.#bytes[(head + 1) * BYTES] === 0) continue;
+      requests.push({ head, counter: words[(head + 1) * LONG_WORDS + LONG_COUNTER]! });
+    }
+    requests.sort((a, b) => (a.counter < b.counter ? -1 : a.counter > b.counter ? 1 : 0));
+    return requests.map(({ head }) => head);
   }
 
-  /** The entries of a request, or null when they are not a list in this part. */
-  #entriesOf(head: number): number[] | null {
+  /**
+   * The entries of a request, or null when they are not a list of at most `room` of them. Marks what it
+   * has seen and looks at no entry twice, so that all lists together take no more time than one.
+   */
+  #entriesOf(head: number, room: number, seen: Uint8Array<ArrayBuffer>): number[] | null {
     const count = this.#u16[(head + 1) * HALVES + NUM]!;
+    if (count === 0 || count > room) return null;
     const entries: number[] = [];
     for (let entry = head; entries.length < count; ) {
-      if (entry >= this.#size || entries.length === this.#size) return null;
+      if (entry >= this.#size || seen[entry] !== 0) return null;
+      seen[entry] = 1;
       entries.push(entry);
       entry = this.#u16[(entry + 1) * HALVES + NEXT]!;
     }
-    return count > 0 && new Set(entries).size === count ? entries : null;
+    return entries;
   }
 
-  /** Takes a recorded request over. */
-  #adopt(entries: readonly number[], rank: number): RecordedChain {
-    const head = entries[0]!;
-    const last = entries.at(-1)!;
+  #copyOf(entries: readonly number[]): RecordedChain {
     const words = new Int32Array(new ArrayBuffer(16 * entries.length));
     entries.forEach((entry, i) => {
       const from = (entry + 1) * WORDS;
       words.set([this.#u32[from + ADDRESS]!, this.#u32[from + ADDRESS + 1]!], 4 * i);
       words.set([this.#u32[from + LENGTH]!, this.#u32[from + LINK]!], 4 * i + 2);
-      this.#nexts[entry] = entries[i + 1] ?? this.#size;
     });
-    const id = words.at(-1)! & 0xffff;
-    this.#entries[id] = head;
-    this.#lasts[head] = last;
-    this.#bytes[(head + 1) * BYTES] = 1;
-    // Numbers from 0 on keep the order, at each step, because no counter is below its rank.
-    const counter = (head + 1) * WORDS + COUNTER;
-    this.#u32[counter] = rank;
-    this.#u32[counter + 1] = 0;
-    return { id, slots: entries.length, words };
+    return { id: words.at(-1)! & 0xffff, slots: entries.length, words };
+  }
+
+  /** Takes recorded requests over. */
+  #adopt(lists: ReadonlyMap<RecordedChain, readonly number[]>): void {
+    const words = words64(this.#bytes);
+    let rank = 0n;
+    for (const [{ id }, entries] of lists) {
+      const head = entries[0]!;
+      this.#entries[id] = head;
+      this.#lasts[head] = entries.at(-1)!;
+      entries.forEach((entry, i) => {
+        this.#nexts[entry] = entries[i + 1] ?? this.#size;
+      });
+      // Numbers from 0 on keep the order, at each step, because no counter is below its rank.
+      words[(head + 1) * LONG_WORDS + LONG_COUNTER] = rank++;
+    }
   }
 
   /** Lists all entries that no recorded request has as free, the first one on top. */
@@ -286,9 +328,31 @@ export class PackedInflight {
   #baseOf(ringSize: number): number {
     const used = this.#u16[USED_INDEX]! % ringSize;
     const wrap = this.#bytes[USED_WRAP]! & 1;
-    const ahead = used + this.replay.reduce((sum, { slots }) => sum + slots, 0);
+    const ahead = used + slotsOf(this.replay);
     const lapped = ahead >= ringSize ? 1 : 0;
     const available = (ahead - lapped * ringSize) | ((wrap ^ lapped) === 1 ? WRAP : 0);
     return (available | ((used | (wrap === 1 ? WRAP : 0)) << 16)) >>> 0;
   }
+
+  /**
+   * Makes used descriptors available again that the last life wrote and did not show: the driver
+   * would take them for shown as soon as those before them are. `base`: the used half of one.
+   */
+  #hideUnshown(ring: Uint16Array<ArrayBuffer>, base: number): void {
+    const size = ring.length >> 3;
+    let slot = base & ~WRAP;
+    let wrap = base >>> 15;
+    for (let left = slotsOf(this.replay); left > 0; left--) {
+      const at = (slot << 3) + 7;
+      const used = wrap === 1 ? AVAIL | USED : 0;
+      if ((ring[at]! & (AVAIL | USED)) === used) ring[at] = wrap === 1 ? AVAIL : USED;
+      if (++slot === size) {
+        slot = 0;
+        wrap ^= 1;
+      }
+    }
+  }
 }
+
+const slotsOf = (chains: readonly RecordedChain[]) =>
+  chains.reduce((sum, { slots }) => sum + slots, 0);

@@ -1,5 +1,5 @@
 /** The part of an in-flight region for a split ring (vhost-user: Inflight I/O tracking). */
-import { type InflightRecord, initialiseHeader, isInitialised, words16 } from "./inflight.ts";
+import { announce, clearPart, isAnnounced, words16, words64 } from "./inflight.ts";
 
 /** Places in 16-bit words: of the header, and of a request's record after its first byte. */
 const LAST_BATCH_HEAD = 6;
@@ -8,12 +8,15 @@ const RECORDS = 8;
 const RECORD_WORDS = 8;
 const NEXT = 3;
 
-/** The same in bytes and in 32-bit words. */
+/** The same in bytes, in 32-bit and in 64-bit words. */
 const FIRST_BYTE = 16;
 const RECORD_BYTES = 16;
-const COUNTER = 2;
+const COUNTER = 6;
+const LONG_COUNTER = 3;
 
-export class SplitInflight implements InflightRecord {
+/** Requests are named by their heads. What is said of a request is in force before anything is done. */
+export class SplitInflight {
+  /** Requests to submit again, in the order in which they were taken. They are recorded already. */
   readonly replay: readonly number[];
   /** True when the part told of an earlier life of this ring: its used index is where to go on. */
   readonly resumed: boolean;
@@ -35,17 +38,18 @@ export class SplitInflight implements InflightRecord {
     this.#u32 = new Uint32Array(part.buffer, part.byteOffset, part.length >> 2);
     this.#size = size;
     this.#staged = new Uint16Array(size);
-    this.resumed = isInitialised(part);
-    if (!this.resumed) initialiseHeader(part, queueSize);
+    this.resumed = isAnnounced(part);
+    if (!this.resumed) clearPart(part, queueSize);
     else this.#finishBatch(used);
-    this.#u16[USED_INDEX] = used;
-    this.replay = this.#recorded();
-    this.#renumber();
+    Atomics.store(this.#u16, USED_INDEX, used);
+    if (!this.resumed) announce(part);
+    this.replay = this.#recorded(words64(part));
     this.#counterLow = this.replay.length;
   }
 
+  /** Says that a request is taken. */
   take(head: number): void {
-    const counter = (head << 2) + (RECORDS >> 1) + COUNTER;
+    const counter = (head << 2) + COUNTER;
     this.#u32[counter] = this.#counterLow;
     this.#u32[counter + 1] = this.#counterHigh;
     this.#counterLow = (this.#counterLow + 1) >>> 0;
@@ -54,16 +58,19 @@ export class SplitInflight implements InflightRecord {
     Atomics.store(this.#bytes, FIRST_BYTE + head * RECORD_BYTES, 1);
   }
 
+  /** Says that the request taken last is available again. */
   putBack(head: number): void {
     Atomics.store(this.#bytes, FIRST_BYTE + head * RECORD_BYTES, 0);
   }
 
+  /** Says that a request is about to be shown to the driver as used. */
   complete(head: number): void {
     this.#u16[RECORDS + head * RECORD_WORDS + NEXT] = this.#u16[LAST_BATCH_HEAD]!;
     Atomics.store(this.#u16, LAST_BATCH_HEAD, head);
     this.#staged[this.#stagedCount++] = head;
   }
 
+  /** Says that what `complete` announced is shown now. `used` is the ring's used index. */
   published(used: number): void {
     for (let i = 0; i < this.#stagedCount; i++) {
       this.#bytes[FIRST_BYTE + this.#staged[i]! * RECORD_BYTES] = 0;
@@ -84,26 +91,20 @@ export class SplitInflight implements InflightRecord {
     }
   }
 
-  #recorded(): number[] {
-    const heads: number[] = [];
+  /**
+   * The recorded requests, oldest first. Numbers them from 0 on, which keeps the order at each step
+   * because no number is below its request's rank.
+   */
+  #recorded(words: BigUint64Array<ArrayBuffer>): number[] {
+    const requests: { readonly head: number; readonly counter: bigint }[] = [];
     for (let head = 0; head < this.#size; head++) {
-      if (this.#bytes[FIRST_BYTE + head * RECORD_BYTES] !== 0) heads.push(head);
+      if (this.#bytes[FIRST_BYTE + head * RECORD_BYTES] === 0) continue;
+      requests.push({ head, counter: words[2 * head + LONG_COUNTER]! });
     }
-    const counters = new Map(heads.map((head) => [head, this.#counterOf(head)]));
-    return heads.sort((a, b) => counters.get(a)! - counters.get(b)!);
-  }
-
-  #counterOf(head: number): number {
-    const at = (head << 2) + (RECORDS >> 1) + COUNTER;
-    return this.#u32[at + 1]! * 2 ** 32 + this.#u32[at]!;
-  }
-
-  /** Numbers from 0 on keep the order, at each step, because no counter is below its rank. */
-  #renumber(): void {
-    this.replay.forEach((head, i) => {
-      const at = (head << 2) + (RECORDS >> 1) + COUNTER;
-      this.#u32[at] = i;
-      this.#u32[at + 1] = 0;
+    requests.sort((a, b) => (a.counter < b.counter ? -1 : a.counter > b.counter ? 1 : 0));
+    requests.forEach(({ head }, rank) => {
+      words[2 * head + LONG_COUNTER] = BigInt(rank);
     });
+    return requests.map(({ head }) => head);
   }
 }

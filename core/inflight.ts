@@ -26,20 +26,6 @@ export function inflightQueueBytes(queueSize: number, packed: boolean): number {
   return Math.ceil((header + record * queueSize) / ALIGNMENT) * ALIGNMENT;
 }
 
-/** What a queue tells of its requests. `head` identifies a request as in `Virtqueue`. */
-export interface InflightRecord {
-  /** Requests to submit again, in the order in which they were taken. */
-  readonly replay: readonly number[];
-  /** Says that a request is taken, before anything is done about it. */
-  take(head: number): void;
-  /** Says that a request is available again. */
-  putBack(head: number): void;
-  /** Says that a request is about to be shown to the driver as used. */
-  complete(head: number): void;
-  /** Says that what `complete` announced is shown now. `used` is the ring's used index. */
-  published(used: number): void;
-}
-
 /** The shape of a region. Sizes and offsets in bytes. */
 export interface InflightShape {
   readonly size: number;
@@ -105,14 +91,20 @@ export class InflightRegion implements Disposable {
   }
 
   /** The memory of one queue's part. Throws `ProtocolError` when there is none for such a ring. */
-  part(index: number, ringSize: number): Uint8Array<ArrayBuffer> {
+  part(index: number, ringSize: number, packed: boolean): Uint8Array<ArrayBuffer> {
     const { queues, queueSize } = this.shape;
-    if (index >= queues || ringSize > queueSize) {
+    if (index >= queues || ringSize > queueSize || packed !== this.packed) {
+      const kind = (packed: boolean) => (packed ? "packed" : "split");
       throw new ProtocolError(
-        `Cannot start vring ${index} of ${ringSize} descriptors: the in-flight region is for ` +
-          `${queues} rings of ${queueSize}`,
+        `Cannot start the ${kind(packed)} vring ${index} of ${ringSize} descriptors: the in-flight ` +
+          `region is for ${queues} ${kind(this.packed)} rings of ${queueSize}`,
       );
     }
+    return this.#part(index);
+  }
+
+  #part(index: number): Uint8Array<ArrayBuffer> {
+    const { queueSize } = this.shape;
     const bytes = inflightQueueBytes(queueSize, this.packed);
     const start = this.#start + index * bytes;
     return this.#mapping.windows[0]!.u8.subarray(start, start + bytes);
@@ -123,7 +115,7 @@ export class InflightRegion implements Disposable {
   }
 
   #checkHeader(index: number): void {
-    const words = words16(this.part(index, 0));
+    const words = words16(this.#part(index));
     const version = words[VERSION]!;
     if (version !== 0 && version !== INFLIGHT_VERSION) {
       throw new ProtocolError(`Cannot use an in-flight region of version ${version}`);
@@ -142,15 +134,22 @@ export function words16(part: Uint8Array<ArrayBuffer>): Uint16Array<ArrayBuffer>
   return new Uint16Array(part.buffer, part.byteOffset, part.length >> 1);
 }
 
-/** Writes the header of a part that says nothing yet. */
-export function initialiseHeader(part: Uint8Array<ArrayBuffer>, queueSize: number): void {
-  const words = words16(part);
-  part.fill(0);
-  words[DESC_NUM] = queueSize;
-  // Last: from now on the rest has a meaning.
-  Atomics.store(words, VERSION, INFLIGHT_VERSION);
+/** The 64-bit words of a part: counters, which a successor must never find half written. */
+export function words64(part: Uint8Array<ArrayBuffer>): BigUint64Array<ArrayBuffer> {
+  return new BigUint64Array(part.buffer, part.byteOffset, part.length >> 3);
 }
 
-export function isInitialised(part: Uint8Array<ArrayBuffer>): boolean {
+/** Clears a part that says nothing yet. `announce` must follow. */
+export function clearPart(part: Uint8Array<ArrayBuffer>, queueSize: number): void {
+  part.fill(0);
+  words16(part)[DESC_NUM] = queueSize;
+}
+
+/** Says that what the part holds has a meaning from now on. */
+export function announce(part: Uint8Array<ArrayBuffer>): void {
+  Atomics.store(words16(part), VERSION, INFLIGHT_VERSION);
+}
+
+export function isAnnounced(part: Uint8Array<ArrayBuffer>): boolean {
   return words16(part)[VERSION] !== 0;
 }

@@ -72,6 +72,12 @@ export class MemoryRegion implements Disposable {
     return windows.filter(({ base, end }) => base < end);
   }
 
+  /** Tells whether a front-end user address is in the region. */
+  holds(userAddress: number): boolean {
+    const at = userAddress - this.spec.userAddress;
+    return at >= 0 && at < this.spec.size;
+  }
+
   [Symbol.dispose](): void {
     this.#mapping[Symbol.dispose]();
   }
@@ -96,6 +102,8 @@ function overlaps(a: number, b: number, size: number, otherSize: number): boolea
 /** The memory table of one session. */
 export class GuestMemory extends AddressSpace implements Disposable {
   #regions: readonly MemoryRegion[] = [];
+  /** The region that a user address was found in last. */
+  #lastUser: MemoryRegion | null = null;
   /** A device was given up while it held buffers in this memory. */
   #haunted = false;
   /** While it is set, new regions get their pages from there: touching one may put us to sleep. */
@@ -107,12 +115,34 @@ export class GuestMemory extends AddressSpace implements Disposable {
 
   /** Finds `length` bytes at a front-end user address, in one region. Null when they are not. */
   findUser(userAddress: number, length: number): UserRange | null {
+    return this.#findIn(userAddress, length, "userAddress");
+  }
+
+  /** The same by guest-physical address. */
+  findGuest(guestAddress: number, length: number): UserRange | null {
+    return this.#findIn(guestAddress, length, "guestAddress");
+  }
+
+  #findIn(address: number, length: number, kind: "userAddress" | "guestAddress"): UserRange | null {
     for (const { spec, host } of this.#regions) {
-      const at = userAddress - spec.userAddress;
+      const at = address - spec[kind];
       if (at < 0 || at + length > spec.size) continue;
       return { host: host + at, guestAddress: spec.guestAddress + at };
     }
     return null;
+  }
+
+  /** The window of a front-end user address, or null; sets `offset` to the index in its views. */
+  findUserWindow(userAddress: number): MemoryWindow | null {
+    if (!this.#lastUser?.holds(userAddress)) {
+      this.#lastUser = this.#regions.find((region) => region.holds(userAddress)) ?? null;
+      if (this.#lastUser === null) return null;
+    }
+    const { guestAddress, userAddress: start } = this.#lastUser.spec;
+    const address = guestAddress + (userAddress - start);
+    const window = this.find(address);
+    if (window !== null) this.offset = address - window.origin;
+    return window;
   }
 
   /**
@@ -180,6 +210,7 @@ export class GuestMemory extends AddressSpace implements Disposable {
 
   #install(regions: readonly MemoryRegion[]): void {
     this.#regions = regions;
+    this.#lastUser = null;
     this.install(regions.flatMap((region) => region.windows));
   }
 }

@@ -17,64 +17,30 @@
 import { runtime } from "../ffi/mod.ts";
 import { Place, placeOf } from "./address-space.ts";
 import { readableAfterWritable } from "./chain.ts";
-import { GuestError, ProtocolError } from "./errors.ts";
-import { hex } from "./hex.ts";
 import { InOrder } from "./in-order.ts";
 import { PackedInflight, type RecordedChain } from "./inflight-packed.ts";
-import { badAddress, Descriptor, Queue, type QueueOptions, type Rules } from "./queue.ts";
+import {
+  cut,
+  Event,
+  Flags,
+  mixed,
+  overrun,
+  Position,
+  packedRingBytes,
+  rules,
+  trueBase,
+  twice,
+} from "./packed-format.ts";
+import { badAddress, Descriptor, markPages, Queue, type QueueOptions } from "./queue.ts";
 
-const { NEXT, WRITE, INDIRECT, ADDRESS_LIMIT } = Descriptor;
+const { WRITE, INDIRECT, ADDRESS_LIMIT } = Descriptor;
 const { SHIFT, END, SLOT: PLACE_SLOT, OFFSET_MASK } = Place;
-/** The two flags that tell whose a slot is (2.8.1). */
-const AVAIL = 1 << 7;
-const USED = 1 << 15;
-const OWNER = AVAIL | USED;
-/** Flags as they are in a descriptor's last word, above the id. */
-const NEXT_BIT = NEXT << 16;
-const INDIRECT_BIT = INDIRECT << 16;
-const OWNER_BITS = OWNER << 16;
-const WRITE_SHIFT = 17;
-
-/** The bytes of an event suppression area: a position, then flags (2.8.14). */
-const EVENT_SIZE = 4;
-/** Flags of an event suppression area (2.8.10), as bits of its 32-bit word. */
-const ENABLE = 0;
-const DISABLE = 1 << 16;
-const DESC = 2 << 16;
-const EVENT_FLAGS = 3 << 16;
-
-/** A position in 16 bits: the slot, and the wrap counter above it. */
-const SLOT = 0x7fff;
-const WRAP = 0x8000;
-/** Both positions of a ring that nobody has used, as SET_VRING_BASE encodes them. */
-const FRESH = 0x8000_8000;
-
+const { AVAIL, OWNER, OWNER_BITS, NEXT_BIT, INDIRECT_BIT, WRITE_SHIFT } = Flags;
+const { SIZE: EVENT_SIZE, ENABLE, DISABLE, DESC, FLAGS: EVENT_FLAGS } = Event;
+const { SLOT, WRAP } = Position;
+const USED = OWNER ^ AVAIL;
 /** Buffer ids that there are. */
 const IDS = 65_536;
-
-const rules: Rules = {
-  descriptor: "virtio 1.3 2.8.13",
-  chain: "virtio 1.3 2.8.17",
-  table: "virtio 1.3 2.8.7",
-  tableUse: "virtio 1.3 2.8.19",
-};
-
-/** Bytes of the three parts for a ring of `size` descriptors. */
-export const packedRingBytes = (size: number) => ({
-  descriptor: Descriptor.SIZE * size,
-  available: EVENT_SIZE,
-  used: EVENT_SIZE,
-});
-
-/** Throws `ProtocolError` unless both positions of a base are in the ring and at most a lap apart. */
-export function checkPackedBase(base: number, size: number): void {
-  const available = base & SLOT;
-  const used = (base >>> 16) & SLOT;
-  const sameLap = ((base ^ (base >>> 16)) & WRAP) === 0;
-  if (available >= size || used >= size || (sameLap ? available < used : available > used)) {
-    throw new ProtocolError(`Cannot start a packed ring of ${size} descriptors at ${hex(base)}`);
-  }
-}
 
 /**
  * Its parts are the descriptor ring and the driver's and the device's event areas, aligned to 16, 4
@@ -98,7 +64,7 @@ export class PackedQueue extends Queue {
   /** The next slot to be used, and what OWNER shows there afterwards. */
   #nextUsed: number;
   #usedFlags: number;
-  /** Slots that may be taken before some must be used: all, less those taken and not used yet. */
+  /** Slots that may be taken before some are shown as used: all, less those taken and not shown. */
   #room: number;
   /** The last word of the descriptor that `#walk` ended with. */
   #lastLink = 0;
@@ -115,20 +81,21 @@ export class PackedQueue extends Queue {
   constructor(options: QueueOptions) {
     super(options, rules);
     const { size } = options;
-    const ring = runtime.view(options.descriptor, Descriptor.SIZE * size);
+    const ring = runtime.view(options.descriptor, packedRingBytes(size).descriptor);
     this.#words = new Int32Array(ring);
     this.#halves = new Uint16Array(ring);
     this.#driverEvent = new Int32Array(runtime.view(options.available, EVENT_SIZE));
     this.#deviceEvent = new Int32Array(runtime.view(options.used, EVENT_SIZE));
     this.#eventIdx = options.eventIdx;
     this.#order = options.inOrder ? new InOrder(size, IDS) : null;
-    let base = this.#trueBase(options.base);
+    let base = trueBase(this.#halves, options.base);
     const { inflight } = options;
     if (inflight != null) {
       const { bytes, queueSize } = inflight;
       this.#inflight = new PackedInflight(bytes, queueSize, this.#halves, base >>> 16);
       this.#replay.push(...this.#inflight.replay);
       base = this.#inflight.base ?? base;
+      if (this.log !== null) this.#markReplay(base >>> 16);
     }
     const available = base & 0xffff;
     const used = base >>> 16;
@@ -138,44 +105,6 @@ export class PackedQueue extends Queue {
     this.#usedFlags = (used & WRAP) !== 0 ? OWNER : 0;
     const ahead = this.#nextAvailable - this.#nextUsed;
     this.#room = size - ahead - (((available ^ used) & WRAP) !== 0 ? size : 0);
-    if (this.#inflight?.base != null) this.#hideUnshown();
-  }
-
-  /**
-   * Takes back the used descriptors that an earlier back-end had behind the one that it did not come
-   * to show: the driver must not find them once we show ours.
-   */
-  #hideUnshown(): void {
-    let slot = this.#nextUsed;
-    let owner = this.#usedFlags;
-    for (let left = this.size - this.#room; left > 0; left--) {
-      const at = (slot << 3) + 7;
-      const flags = this.#halves[at]!;
-      if ((flags & OWNER) === owner) this.#halves[at] = flags ^ USED;
-      if (++slot === this.size) {
-        slot = 0;
-        owner ^= OWNER;
-      }
-    }
-  }
-
-  /**
-   * Front-ends that know of split rings only send 0 for a ring that nobody has used, as UML does:
-   * slot 0 with both wrap counters 0, which is where a ring stands after an odd number of laps. The
-   * flags tell: a lap leaves USED in one slot at least, and on an unused ring nobody has set it.
-   *
-   * 0x80008000, which QEMU sends for a ring in use when the back-end was restarted, cannot be mended
-   * like this: only in-flight tracking knows where such a ring stands.
-   */
-  #trueBase(base: number): number {
-    return base === 0 && !this.#wasUsed() ? FRESH : base;
-  }
-
-  #wasUsed(): boolean {
-    for (let at = 7; at < this.#halves.length; at += 8) {
-      if ((this.#halves[at]! & USED) !== 0) return true;
-    }
-    return false;
   }
 
   get replays(): number {
@@ -292,7 +221,7 @@ export class PackedQueue extends Queue {
         if (write !== 0) writableBytes += length;
         else {
           readableBytes += length;
-          if (++readableCount !== count) throw readableAfterWritable(high, low);
+          if (++readableCount !== count) throw readableAfterWritable(high, low, chain.head);
         }
       }
       if (listed ? (link & NEXT_BIT) === 0 : steps === limit) {
@@ -383,7 +312,6 @@ export class PackedQueue extends Queue {
     const flags = written > 0 ? this.#usedFlags | WRITE : this.#usedFlags;
     if (this.#inflight !== null) this.#inflight.complete(id);
     this.#slots[id] = 0;
-    this.#room += slots;
     this.#words[(slot << 2) + 2] = written;
     this.#halves[(slot << 3) + 6] = id;
     if (this.#staged === 0) {
@@ -411,6 +339,7 @@ export class PackedQueue extends Queue {
     // Orders the used descriptors before the flags that show them, and those before the driver's wish.
     Atomics.store(this.#halves, (this.#gate << 3) + 7, this.#gateFlags);
     this.#staged = 0;
+    this.#room += staged;
     if (inflight !== null) inflight.published();
     if (this.log !== null) this.#markGate();
     if (this.#wantsCall(staged)) this.call();
@@ -441,6 +370,15 @@ export class PackedQueue extends Queue {
     this.log!.log.signal.send();
   }
 
+  /** Marks the slots of what is submitted again: the in-flight part may have mended them. */
+  #markReplay(used: number): void {
+    let slot = used & SLOT;
+    for (const { slots } of this.#replay) {
+      for (let i = 0; i < slots; i++) this.#markRing((slot + i) % this.size);
+      slot += slots;
+    }
+  }
+
   #markGate(): void {
     this.#markRing(this.#gate);
     this.log!.log.signal.send();
@@ -448,7 +386,8 @@ export class PackedQueue extends Queue {
 
   /** Marks a slot of the ring, which device and driver both write. */
   #markRing(slot: number): void {
-    const { log, descriptors } = this.log!;
+    const { log, descriptors, pages } = this.log!;
+    if (pages !== undefined) return markPages(this.log!, pages);
     log.mark(descriptors + slot * Descriptor.SIZE, Descriptor.SIZE);
   }
 
@@ -461,32 +400,4 @@ export class PackedQueue extends Queue {
     const slot = lap === this.#usedFlags ? event & SLOT : (event & SLOT) - this.size;
     return slot < this.#nextUsed && slot >= this.#nextUsed - staged;
   }
-}
-
-function overrun(first: number, room: number): GuestError {
-  return new GuestError(
-    `the chain from slot ${first} is longer than the ${room} slots that are not in use`,
-    rules.chain,
-  );
-}
-
-function cut(first: number, slot: number): GuestError {
-  return new GuestError(
-    `the chain from slot ${first} goes on in slot ${slot}, which is not available`,
-    "virtio 1.3 2.8.6",
-  );
-}
-
-function mixed(slot: number): GuestError {
-  return new GuestError(
-    `the indirect descriptor in slot ${slot} is part of a list`,
-    rules.tableUse,
-  );
-}
-
-function twice(id: number, first: number): GuestError {
-  return new GuestError(
-    `the chain from slot ${first} has buffer id ${id}, which is in flight`,
-    "virtio 1.3 2.8.21.1",
-  );
 }

@@ -205,6 +205,9 @@ export const VRING_NO_FD = 0x100;
 /** Flag of SET_VRING_ADDR: writes to the used ring are marked in the dirty log. */
 export const VRING_LOG = 1;
 
+/** Types of IOTLB messages. */
+export const IotlbMessage = { MISS: 1, UPDATE: 2, INVALIDATE: 3, ACCESS_FAIL: 4 } as const;
+
 /** Flags of SET_CONFIG. */
 export const ConfigFlag = { WRITABLE: 0, MIGRATION: 1 } as const;
 

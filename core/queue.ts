@@ -4,6 +4,7 @@ import { Chain, type ChainOwner, HeldChain } from "./chain.ts";
 import type { Virtqueue } from "./device.ts";
 import type { RingLog } from "./dirty-log.ts";
 import { GuestError } from "./errors.ts";
+import type { Piece } from "./iotlb.ts";
 
 const NEXT = 1;
 const WRITE = 2;
@@ -85,8 +86,10 @@ export abstract class Queue implements Virtqueue, ChainOwner {
   closed = false;
   /** No chain may be taken: memory is about to change. */
   paused = false;
+  /** The next chain cannot be taken yet: what its addresses mean is not known. */
+  waiting = false;
   inFlight = 0;
-  /** True while the ring's owner drains it, publishes, and catches what `next` throws. */
+  /** True while the ring's owner drains it and publishes. */
   draining = false;
 
   protected readonly memory: AddressSpace;
@@ -146,11 +149,15 @@ export abstract class Queue implements Virtqueue, ChainOwner {
    */
   abstract requestKick(): boolean;
 
+  /** `next` for the ring's owner, who catches what it throws. */
+  advance(): boolean {
+    return !this.paused && !this.closed && !this.waiting && this.load();
+  }
+
   next(): boolean {
-    if (this.paused || this.closed) return false;
-    if (this.draining || this.#broken === undefined) return this.load();
+    if (this.#broken === undefined) return this.advance();
     try {
-      return this.load();
+      return this.advance();
     } catch (error) {
       if (!(error instanceof GuestError)) throw error;
       this.#broken(error);
@@ -177,6 +184,19 @@ export abstract class Queue implements Virtqueue, ChainOwner {
   completeHeld(held: HeldChain, written: number): void {
     this.#held.delete(held);
     this.complete(held.head, written);
+  }
+
+  /**
+   * Tells whether a chain in flight may use one of `pieces`; null stands for any number of them. What
+   * is known of chains that are not held is only that they are there.
+   */
+  uses(pieces: readonly Piece[] | null): boolean {
+    if (this.inFlight === 0 || pieces?.length === 0) return false;
+    if (pieces === null || this.#held.size < this.inFlight) return true;
+    for (const held of this.#held) {
+      if (held.uses(pieces)) return true;
+    }
+    return false;
   }
 
   resume(): void {
@@ -227,11 +247,17 @@ export abstract class Queue implements Virtqueue, ChainOwner {
       return new GuestError(`the indirect descriptor ${index} has a next one`, tableUse);
     }
     if (length <= 0 || length % DESCRIPTOR_SIZE !== 0) {
-      return new GuestError(`the indirect table has ${length >>> 0} bytes`, table);
+      return new GuestError(
+        `descriptor ${index}: the indirect table has ${length >>> 0} bytes`,
+        table,
+      );
     }
     if (length <= this.#tableLimit) return badAddress(index, low, high, descriptor);
     const count = length / DESCRIPTOR_SIZE;
-    return new GuestError(`the indirect table has ${count} descriptors`, tableUse);
+    return new GuestError(
+      `descriptor ${index}: the indirect table has ${count} descriptors`,
+      tableUse,
+    );
   }
 
   #copyTable(address: number, length: number): Int32Array<ArrayBuffer> {
@@ -242,7 +268,13 @@ export abstract class Queue implements Virtqueue, ChainOwner {
     for (let done = 0; done < length; ) {
       const window = this.memory.find(address + done, READ);
       if (window === null) {
-        throw this.memory.fault("an indirect table", address, length, address + done, READ);
+        throw this.memory.fault(
+          `chain ${this.chain.head}: an indirect table`,
+          address,
+          length,
+          address + done,
+          READ,
+        );
       }
       const start = address + done - window.origin;
       const size = Math.min(length - done, window.end - address - done);
@@ -276,7 +308,9 @@ export abstract class Queue implements Virtqueue, ChainOwner {
   /** Marks `length` bytes at an offset of the ring's part that the device writes. */
   protected markRing(offset: number, length: number): void {
     const { log } = this;
-    if (log !== null && log.ring !== null) log.log.mark(log.ring + offset, length);
+    if (log === null || log.ring === null) return;
+    if (log.pages === undefined) log.log.mark(log.ring + offset, length);
+    else markPages(log, log.pages);
   }
 
   /** Refuses a chain that is complete otherwise. */
@@ -289,6 +323,11 @@ export abstract class Queue implements Virtqueue, ChainOwner {
       );
     }
   }
+}
+
+/** Marks all pages of a ring that is scattered. */
+export function markPages({ log }: RingLog, pages: readonly number[]): void {
+  for (const page of pages) log.mark(page, 1);
 }
 
 export function badIndex(

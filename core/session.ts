@@ -16,11 +16,14 @@ import { U64 } from "./payloads.ts";
 import type { Postcopy } from "./postcopy.ts";
 import { frontEndMessages, ProtocolFeature } from "./protocol.ts";
 import type { RequestChannel } from "./request-channel.ts";
+import { Translation } from "./translation.ts";
 import { Vring, type VringContext } from "./vring.ts";
 
 export class Session {
   readonly backend: Backend;
   readonly memory = new GuestMemory();
+  /** What I/O addresses mean, for drivers behind an IOMMU. */
+  readonly translation: Translation;
   /** Virtio feature bits that the driver accepted. */
   features = 0n;
   /** Protocol feature bits that the front-end accepted. */
@@ -54,17 +57,23 @@ export class Session {
     this.#onEnd = onEnd;
     const { loop, log, device } = backend;
     const session = this;
+    const channel = () => this.requests;
+    this.translation = new Translation(this.memory, { loop, log, channel });
     this.#vringContext = {
       loop,
       log,
       device,
       memory: this.memory,
+      translation: this.translation,
       dirtyLog: this.dirtyLog,
       get inflight(): InflightRegion | null {
         return session.inflight;
       },
       get features(): bigint {
         return session.features;
+      },
+      get guestAddresses(): boolean {
+        return session.hasProtocol(ProtocolFeature.GPA_ADDRESSES);
       },
       notify(name: "VRING_CALL" | "VRING_ERR", vring: number) {
         if (session.inBand) session.requests?.notify(name, vring);
@@ -102,25 +111,30 @@ export class Session {
   }
 
   /**
-   * Pauses all vrings, runs `change` when none has anything in flight, and goes on. Guest memory
-   * may only be taken away in between. What `change` throws is given to `done`.
+   * Pauses vrings, all unless told otherwise, runs `change` when none has anything in flight, and goes
+   * on. Guest memory may only be taken away in between. What `change` throws is given to `done`.
    */
-  whileQuiet(change: () => void, done: (error?: unknown) => void): void {
-    this.suspendRings(() => {
+  whileQuiet(
+    change: () => void,
+    done: (error?: unknown) => void,
+    rings: readonly Vring[] = this.vrings,
+  ): void {
+    const resume = (): void => {
       let failure: unknown;
       try {
         change();
       } catch (error) {
         failure = error;
       }
-      this.resumeRings();
+      for (const vring of rings) vring.unsuspend();
       done(failure);
-    });
+    };
+    this.#eachRing(rings, (vring, ready) => vring.suspend(ready), resume);
   }
 
   /** Pauses all vrings and calls `done` when none has anything in flight. */
   suspendRings(done: () => void): void {
-    this.#eachRing((vring, ready) => vring.suspend(ready), done);
+    this.#eachRing(this.vrings, (vring, ready) => vring.suspend(ready), done);
   }
 
   /** Goes on after `suspendRings`. */
@@ -130,7 +144,11 @@ export class Session {
 
   /** Stops every vring, then calls `done`. */
   stopRings(done: () => void): void {
-    this.#eachRing((vring, ready) => vring.stop(() => ready()), done);
+    const forget = () => {
+      this.forgetDriver();
+      done();
+    };
+    this.#eachRing(this.vrings, (vring, ready) => vring.stop(() => ready()), forget);
   }
 
   /** Enables every vring, also those to come. */
@@ -142,17 +160,25 @@ export class Session {
   /** Disables every vring, then calls `done`. */
   disableRings(done: () => void): void {
     this.#allEnabled = false;
-    this.#eachRing((vring, ready) => vring.disable(ready), done);
+    this.#eachRing(this.vrings, (vring, ready) => vring.disable(ready), done);
   }
 
-  /** Calls `done` when `action` has called back for every vring. */
-  #eachRing(action: (vring: Vring, ready: () => void) => void, done: () => void): void {
-    const { vrings } = this;
-    let left = vrings.length + 1;
+  /** Forgets the driver's I/O addresses once all rings are stopped: the next driver has its own. */
+  forgetDriver(): void {
+    if (this.vrings.every((vring) => vring.stopped)) this.translation.clear();
+  }
+
+  /** Calls `done` when `action` has called back for every one of `rings`. */
+  #eachRing(
+    rings: readonly Vring[],
+    action: (vring: Vring, ready: () => void) => void,
+    done: () => void,
+  ): void {
+    let left = rings.length + 1;
     const ready = (): void => {
       if (--left === 0) done();
     };
-    for (const vring of vrings) action(vring, ready);
+    for (const vring of rings) action(vring, ready);
     ready();
   }
 

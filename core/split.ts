@@ -133,11 +133,17 @@ export class SplitQueue extends Queue {
     const head = this.#available[RING + (at & this.#mask)]!;
     if (head >= this.size) throw badIndex("available ring entry", at & this.#mask, head, this.size);
     this.#loadHead(head);
+    if (!this.#plain) this.#recordTaken(head);
     this.#nextAvailable = (at + 1) & 0xffff;
     return true;
   }
 
-  /** Loads a request that was in flight when an earlier back-end ended. */
+  #recordTaken(head: number): void {
+    this.#replaying = false;
+    this.#inflight?.take(head);
+  }
+
+  /** Loads a request that was in flight when an earlier back-end ended, and is recorded as such. */
   #loadAgain(): boolean {
     this.#loadHead(this.#replay[0]!);
     this.#replay.shift();
@@ -169,8 +175,6 @@ export class SplitQueue extends Queue {
   }
 
   #track(head: number): void {
-    this.#replaying = false;
-    this.#inflight?.take(head);
     if (this.log !== null) this.remember(head);
     this.#order?.take(head);
   }
@@ -337,7 +341,7 @@ export class SplitQueue extends Queue {
       if ((link & WRITE) !== 0) writableBytes += length;
       else {
         readableBytes += length;
-        if (++readableCount !== count) throw readableAfterWritable(high, low);
+        if (++readableCount !== count) throw readableAfterWritable(high, low, chain.head);
       }
       if ((link & NEXT) === 0) break;
       index = link >>> 16;

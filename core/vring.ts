@@ -14,16 +14,20 @@ import { GuestError, ProtocolError } from "./errors.ts";
 import { has, RingFeature, VhostFeature } from "./features.ts";
 import { hex } from "./hex.ts";
 import type { InflightRegion } from "./inflight.ts";
+import { AccessFailure, type Piece, TranslationMiss } from "./iotlb.ts";
 import { checkKick, watchKick } from "./kick.ts";
 import type { Log } from "./log.ts";
 import type { Loop } from "./loop.ts";
 import type { GuestMemory } from "./memory.ts";
 import { Notifier } from "./notifier.ts";
-import { checkPackedBase, PackedQueue, packedRingBytes } from "./packed.ts";
+import { PackedQueue } from "./packed.ts";
+import { checkPackedBase } from "./packed-format.ts";
 import { MAX_QUEUE_SIZE } from "./protocol.ts";
 import type { InflightPart, Queue, QueueOptions } from "./queue.ts";
-import { SplitQueue, splitRingBytes } from "./split.ts";
+import { type RingPart, RingPlaces, ringParts } from "./ring-address.ts";
+import { SplitQueue } from "./split.ts";
 import { SplitBigEndianQueue } from "./split-big-endian.ts";
+import type { Translation, TranslationWait } from "./translation.ts";
 
 /** How often a ring without a kick descriptor is looked at, in milliseconds. */
 const POLL_INTERVAL = 1;
@@ -49,6 +53,10 @@ export interface VringContext {
   readonly inflight: InflightRegion | null;
   /** The feature bits the driver accepted. */
   readonly features: bigint;
+  /** What I/O addresses mean, where ACCESS_PLATFORM is accepted. */
+  readonly translation?: Translation;
+  /** Ring addresses are guest-physical (GPA_ADDRESSES). */
+  readonly guestAddresses?: boolean;
   /** Notifies the front-end by a message, where that was agreed on. */
   notify(name: "VRING_CALL" | "VRING_ERR", vring: number): void;
 }
@@ -82,6 +90,10 @@ export class Vring {
   #publishScheduled = false;
   #whenIdle: (() => void)[] = [];
   #idleTimer: Disposable | null = null;
+  readonly #wait: TranslationWait | null;
+  /** Where the queue's ring lies, as the front-end says. */
+  #parts: readonly RingPart[] = [];
+  #places: RingPlaces | null = null;
 
   constructor(index: number, spec: QueueSpec, context: VringContext) {
     this.index = index;
@@ -90,6 +102,8 @@ export class Vring {
     this.#log = context.log.with({ queue: index });
     this.#call = new Notifier("call", () => context.notify("VRING_CALL", index));
     this.#err = new Notifier("err", () => context.notify("VRING_ERR", index));
+    const fail = (reason: string) => this.#break(new GuestError(reason, "virtio 1.3 6.1"));
+    this.#wait = context.translation?.wait(() => this.#translated(), fail) ?? null;
   }
 
   /** True while chains are taken, or would be if there were any. */
@@ -261,6 +275,18 @@ export class Vring {
     this.retryStart();
   }
 
+  /**
+   * Tells whether the ring itself lies at addresses from `start` up to `end`, or a chain in flight uses
+   * any of `pieces`, which are null when they are too many to tell.
+   */
+  uses(start: number, end: number, pieces: readonly Piece[] | null): boolean {
+    if (this.#queue === null) return false;
+    const own = this.#parts.some(
+      ({ address, length }) => address < end && start < address + length,
+    );
+    return own || this.#queue.uses(pieces);
+  }
+
   /** Starts the ring if memory that was missing has come. Failing is only logged. */
   retryStart(deferred = false): void {
     try {
@@ -273,6 +299,7 @@ export class Vring {
 
   /** Ends the ring with its session, at once. */
   dispose(): void {
+    this.#wait?.end();
     this.#dropKick();
     this.#endQueue();
     this.#idle();
@@ -295,7 +322,8 @@ export class Vring {
   #tryStart(deferred = false): void {
     const ready = this.#kicked && this.#enabled && !this.#suspended && !this.#broken;
     if (!ready || this.#queue !== null || this.#size === 0 || this.#addresses === null) return;
-    const options = this.#queueOptions(this.#addresses);
+    const options = this.#tryQueueOptions(this.#addresses);
+    if (options === null) return;
     // The queue reads its ring at once. While pages have yet to come, the answer goes first.
     if (this.#context.memory.source !== null && !deferred) return this.#startLater();
     const queue = new (this.#queueKind())(options);
@@ -329,26 +357,41 @@ export class Vring {
     });
   }
 
-  #queueOptions({ descriptor, available, used }: RingAddresses): QueueOptions {
+  /** Null when the ring has to wait until its own addresses are known. */
+  #tryQueueOptions(addresses: RingAddresses): QueueOptions | null {
+    this.#wait?.end();
+    try {
+      return this.#queueOptions(addresses);
+    } catch (error) {
+      if (!(error instanceof TranslationMiss)) throw error;
+      this.#log.debug("The vring waits for the translation of its addresses");
+      this.#wait!.begin(error);
+      return null;
+    }
+  }
+
+  #queueOptions(addresses: RingAddresses): QueueOptions {
     const size = this.#size;
     const packed = this.#packed;
     // The size and the base may have been set under other features.
     checkSize(size, MAX_QUEUE_SIZE, packed);
     if (this.#basePacked !== packed) this.#base = 0;
     if (packed) checkPackedBase(this.#base, size);
-    const bytes = packed ? packedRingBytes(size) : splitRingBytes(size);
-    const [table, driver, device] = packed
-      ? ["descriptor ring", "driver event area", "device event area"]
-      : ["descriptor table", "available ring", "used ring"];
-    const { features, memory } = this.#context;
+    const { features, memory, guestAddresses = false } = this.#context;
+    const translation = this.#translation;
+    this.#parts = ringParts(packed, size, addresses);
+    const where = { memory, guestAddresses, translation };
+    this.#places?.[Symbol.dispose]();
+    const places = new RingPlaces(`Cannot start vring ${this.index}`, this.#parts, where);
+    this.#places = places;
     return {
       index: this.index,
       name: this.spec.name,
       size,
-      memory,
-      descriptor: this.#locate(table!, descriptor, bytes.descriptor, 16),
-      available: this.#locate(driver!, available, bytes.available, packed ? 4 : 2),
-      used: this.#locate(device!, used, bytes.used, 4),
+      memory: translation?.iotlb ?? memory,
+      descriptor: places.hosts[0]!,
+      available: places.hosts[1]!,
+      used: places.hosts[2]!,
       base: this.#base,
       inflight: this.#inflightPart(),
       log: this.#ringLog(),
@@ -366,34 +409,27 @@ export class Vring {
   #inflightPart(): InflightPart | null {
     const { inflight } = this.#context;
     if (inflight === null) return null;
-    const bytes = inflight.part(this.index, this.#size);
+    const bytes = inflight.part(this.index, this.#size, this.#packed);
     return { bytes, queueSize: inflight.shape.queueSize };
   }
 
   #ringLog(): RingLog | null {
-    const { features, dirtyLog, memory } = this.#context;
+    const { features, dirtyLog } = this.#context;
     if (!has(features, VhostFeature.LOG_ALL)) return null;
-    const { descriptor, log } = this.#addresses!;
-    const { guestAddress } = memory.findUser(descriptor, 1)!;
-    return { log: dirtyLog, ring: log ?? null, descriptors: guestAddress };
+    return this.#places!.ringLog(dirtyLog, this.#addresses!.log ?? null);
   }
 
-  #locate(part: string, userAddress: number, length: number, alignment: number): number {
-    const found = this.#context.memory.findUser(userAddress, length);
-    if (found === null) {
-      throw new ProtocolError(
-        `Cannot start vring ${this.index}: its ${part} of ${length} bytes at user address ` +
-          `${hex(userAddress)} is not in one memory region`,
-      );
-    }
-    // The region's own offset in its file may be odd, and atomic accesses need aligned memory.
-    if (found.host % alignment !== 0) {
-      throw new ProtocolError(
-        `Cannot start vring ${this.index}: its ${part} at user address ${hex(userAddress)} ` +
-          `is not aligned to ${alignment} bytes in memory`,
-      );
-    }
-    return found.host;
+  /** What the driver's addresses go through, or null. */
+  get #translation(): Translation | null {
+    const { features, translation } = this.#context;
+    return has(features, RingFeature.ACCESS_PLATFORM) ? (translation ?? null) : null;
+  }
+
+  /** What the ring or its next chain waited for is known. */
+  #translated(): void {
+    if (this.#queue === null) return this.retryStart();
+    this.#queue.waiting = false;
+    this.scheduleDrain();
   }
 
   #watch(kick: Fd | null, polled: boolean): Disposable | null {
@@ -412,12 +448,14 @@ export class Vring {
 
   /** Takes no more chains; `done` is called when nothing is in flight, and there is no queue then. */
   #halt(done: () => void): void {
+    this.#wait?.end();
     const queue = this.#queue;
     if (queue === null) return done();
     this.#whenIdle.push(done);
     this.#kickWatch?.[Symbol.dispose]();
     this.#kickWatch = null;
     if (!queue.paused) {
+      this.#submitReplays(queue);
       queue.paused = true;
       this.#tellDevice("stopping");
       queue.publish();
@@ -431,6 +469,16 @@ export class Vring {
       this.#broken = true;
       this.#idle();
     });
+  }
+
+  /** What an earlier back-end had in flight is in flight still, and ends with the rest. */
+  #submitReplays(queue: Queue): void {
+    try {
+      let more = true;
+      while (more && queue.replays > 0 && !this.#broken) more = this.#drain!.run();
+    } catch (error) {
+      this.#break(error);
+    }
   }
 
   /** Nothing is in flight any more, or it is given up. */
@@ -447,6 +495,8 @@ export class Vring {
     this.#base = queue.base;
     this.#basePacked = queue instanceof PackedQueue;
     queue.close();
+    this.#places?.[Symbol.dispose]();
+    this.#places = null;
     this.#queue = null;
     this.#drain = null;
   }
@@ -464,7 +514,7 @@ export class Vring {
   };
 
   readonly #drainNow = (): void => {
-    if (this.#drain === null || this.#broken || this.#queue!.paused) return;
+    if (this.#drain === null || this.#broken || this.#queue!.paused || this.#queue!.waiting) return;
     try {
       if (this.#drain.run()) this.scheduleDrain();
     } catch (error) {
@@ -495,9 +545,18 @@ export class Vring {
     }
   }
 
-  /** A wrong driver or a throwing device ends this queue until it is set up again. */
+  /**
+   * A wrong driver or a throwing device ends this queue until it is set up again. What the front-end
+   * has not translated yet is waited for.
+   */
   #break(error: unknown): void {
+    if (this.#broken) return;
+    if (error instanceof TranslationMiss && this.#wait !== null && this.#queue !== null) {
+      this.#queue.waiting = true;
+      return this.#wait.begin(error);
+    }
     this.#broken = true;
+    if (error instanceof AccessFailure) this.#context.translation?.report(error);
     if (error instanceof GuestError) {
       this.#log.error(`The driver broke the queue: ${error.message}`, { rule: error.rule });
     } else {

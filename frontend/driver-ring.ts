@@ -10,14 +10,8 @@
 import { ByteOrder } from "./byte-order.ts";
 import { BackEndError } from "./errors.ts";
 import type { GuestMemory } from "./guest-memory.ts";
-import type { RawDescriptor, RingOptions } from "./ring-options.ts";
+import { INDIRECT, NEXT, type RawDescriptor, type RingOptions, WRITE } from "./ring-options.ts";
 import { placeRing, type RingPlace } from "./ring-place.ts";
-
-export type { RawDescriptor, RingOptions };
-
-export const NEXT = 1;
-export const WRITE = 2;
-export const INDIRECT = 4;
 
 /** avail.flags: the driver wants no notification. */
 const NO_INTERRUPT = 1;
@@ -382,7 +376,14 @@ export class DriverRing {
     this.#nextAvailable = (this.#nextAvailable + 1) & 0xffff;
   }
 
-  #describe(table: Uint32Array, index: number, address: number, length: number, flags: number) {
+  #describe(
+    table: Uint32Array,
+    index: number,
+    guestAddress: number,
+    length: number,
+    flags: number,
+  ) {
+    const address = guestAddress + this.#memory.ioOffset;
     const at = index * WORDS_PER_DESCRIPTOR;
     this.#bytes.setU64(table, at, address >>> 0, (address / 4294967296) >>> 0);
     table[at + 2] = this.#bytes.word(length);

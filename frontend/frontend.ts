@@ -5,15 +5,20 @@ import { ConfigFlag, DeviceStatus, frontEndMessages, ProtocolFeature } from "../
 import { Fd } from "../ffi/mod.ts";
 import type { BackEndRequests } from "./backend-requests.ts";
 import { Connection, type ConnectionOptions } from "./connection.ts";
+import { type DirtyBits, sendLog } from "./dirty-log.ts";
 import { BackEndError } from "./errors.ts";
 import { GuestMemory, type GuestRegion, type MemoryOptions } from "./guest-memory.ts";
+import { InflightArea } from "./inflight.ts";
+import { Iommu, type IommuOptions } from "./iommu.ts";
 import { sendAddRegion, sendMemoryTable, sendRemoveRegion } from "./memory-messages.ts";
 import {
   type Negotiated,
   type NegotiationOptions,
   negotiate,
   passRequests,
+  ringFeatures,
 } from "./negotiation.ts";
+import { PACKED_BASE } from "./packed-position.ts";
 import { type PageServer, Postcopy } from "./postcopy.ts";
 import { Vring, type VringOptions } from "./vring.ts";
 
@@ -25,6 +30,13 @@ export interface FrontendOptions extends ConnectionOptions, NegotiationOptions {
    * is negotiated, as QEMU does.
    */
   readonly share?: "table" | "slots";
+  /** Puts the device behind an IOMMU (ACCESS_PLATFORM), where that is offered. */
+  readonly iommu?: IommuOptions;
+  /**
+   * Have requests in flight recorded in a region that outlives the back-end, where INFLIGHT_SHMFD is
+   * offered. The rings then stay as they are when it is lost, and the next one goes on by the region.
+   */
+  readonly inflight?: boolean;
 }
 
 /** Where a back-end is: the path of its socket, or a connection to it. */
@@ -36,12 +48,17 @@ export class Frontend implements Disposable {
   readonly options: FrontendOptions;
   readonly memory: GuestMemory;
   readonly vrings: Vring[] = [];
+  /** What translates the device's addresses; null when they are the guest's. */
+  readonly iommu: Iommu | null;
   #connection: Connection;
   #agreed: Negotiated;
   #path: string | null = null;
   /** Regions that this connection's back-end has. */
   readonly #shared = new Set<GuestRegion>();
   #started = false;
+  /** Where the back-end marks what it writes, while the guest moves away. */
+  #log: DirtyBits | null = null;
+  #inflight: InflightArea | null = null;
 
   /** Takes `connection` and runs the handshake on it. */
   constructor(connection: Connection, options: FrontendOptions = {}) {
@@ -49,8 +66,15 @@ export class Frontend implements Disposable {
     this.options = options;
     this.#connection = connection;
     try {
-      this.#agreed = negotiate(connection, options);
-      this.memory = memory instanceof GuestMemory ? memory : new GuestMemory(memory);
+      this.#agreed = negotiate(
+        connection,
+        withIommu(options, () => this.iommu),
+      );
+      const mirrored = this.hasProtocol(ProtocolFeature.GPA_ADDRESSES);
+      const plan = { mirrored, ...memory };
+      this.memory = memory instanceof GuestMemory ? memory : new GuestMemory(plan);
+      this.iommu = this.#makeIommu(mirrored);
+      this.iommu?.attach(connection, this.#agreed.requests);
     } catch (error) {
       connection.close();
       throw error;
@@ -67,6 +91,12 @@ export class Frontend implements Disposable {
     const frontend = new Frontend(Connection.connect(to, options), options);
     frontend.#path = to;
     return frontend;
+  }
+
+  #makeIommu(byGuest: boolean): Iommu | null {
+    const { iommu } = this.options;
+    if (iommu === undefined || !has(this.features, RingFeature.ACCESS_PLATFORM)) return null;
+    return new Iommu(this.memory, byGuest, iommu);
   }
 
   get connection(): Connection {
@@ -102,17 +132,23 @@ export class Frontend implements Disposable {
       inOrder: has(this.features, RingFeature.IN_ORDER),
       packed: has(this.features, RingFeature.RING_PACKED),
       legacy: !has(this.features, RingFeature.VERSION_1),
+      ...(this.iommu === null ? {} : { iommu: this.iommu }),
       ...options,
     });
     this.vrings.push(vring);
     return vring;
   }
 
-  /** The driver is ready: features, memory, vrings. */
-  start(): void {
+  /** The region of requests in flight; null when none is used. */
+  get inflight(): InflightArea | null {
+    return this.#inflight;
+  }
+
+  /** The driver is ready: features, memory, vrings, each from its base on. */
+  start(bases: readonly number[] = this.vrings.map((vring) => vring.ring.base)): void {
     this.acceptFeatures();
+    this.#shareInflight();
     this.shareMemory();
-    const bases = this.vrings.map((vring) => vring.ring.base);
     this.startVrings(this.vrings, bases);
     this.#setReady();
   }
@@ -126,13 +162,54 @@ export class Frontend implements Disposable {
     this.#started = true;
   }
 
-  acceptFeatures(features: bigint = this.features): void {
+  acceptFeatures(features: bigint = this.#wanted): void {
     this.#connection.command(M.SET_FEATURES, U64.encode({ value: features }));
     if (!this.hasProtocol(ProtocolFeature.STATUS)) return;
     this.addStatus(DeviceStatus.FEATURES_OK);
     if ((this.getStatus() & DeviceStatus.FEATURES_OK) === 0) {
       throw new BackEndError("refused", "The back-end does not keep FEATURES_OK");
     }
+  }
+
+  get #wanted(): bigint {
+    return this.features | (this.#log === null ? 0n : mask(VhostFeature.LOG_ALL));
+  }
+
+  /**
+   * Has the back-end mark all that it writes to guest memory from now on, the rings' used parts
+   * included; rings may be running. Another log takes the place of the one in use.
+   */
+  startLogging(log: DirtyBits): void {
+    if (!has(this.agreed.offered, VhostFeature.LOG_ALL)) {
+      throw new BackEndError("refused", "The back-end does not offer LOG_ALL");
+    }
+    sendLog(this.#connection, log);
+    const running = this.#log !== null;
+    this.#log = log;
+    if (!running) this.#switchLogging();
+  }
+
+  /** Ends what `startLogging` began. The log is the caller's, and complete. */
+  stopLogging(): void {
+    this.#log = null;
+    this.#switchLogging();
+  }
+
+  /** In the order of QEMU. */
+  #switchLogging(): void {
+    const connection = this.#connection;
+    connection.command(M.SET_FEATURES, U64.encode({ value: this.#wanted }));
+    for (const vring of this.vrings) {
+      if (vring.started) vring.setAddresses(connection, this.#log !== null);
+    }
+  }
+
+  /** Gives the back-end the region of requests in flight, which it makes itself at first. */
+  #shareInflight(): void {
+    if (!this.options.inflight || !this.hasProtocol(ProtocolFeature.INFLIGHT_SHMFD)) return;
+    const size = Math.max(...this.vrings.map(({ ring }) => ring.size));
+    this.#inflight ??= InflightArea.ask(this.#connection, this.vrings.length, size);
+    this.#inflight.give(this.#connection);
   }
 
   /** Shares what the back-end does not have yet, as `options.share` says. */
@@ -179,6 +256,7 @@ export class Frontend implements Disposable {
   startVrings(vrings: readonly Vring[], bases: readonly number[]): void {
     if (this.options.order === "owner-first") this.#startTogether(vrings, bases);
     else for (const [i, vring] of vrings.entries()) this.#startVring(vring, bases[i]!);
+    if (this.#log !== null) sendLog(this.#connection, this.#log);
     if (!has(this.features, VhostFeature.PROTOCOL_FEATURES)) return;
     for (const vring of vrings) vring.enable(this.#connection, true);
   }
@@ -188,7 +266,7 @@ export class Frontend implements Disposable {
     vring.setSize(connection);
     vring.setEndian(connection);
     vring.setBase(connection, base);
-    vring.setAddresses(connection);
+    vring.setAddresses(connection, this.#log !== null);
     vring.setErr(connection);
     vring.setKick(connection);
     vring.setCall(connection);
@@ -201,7 +279,7 @@ export class Frontend implements Disposable {
       vring.setEndian(connection);
     }
     for (const [i, vring] of vrings.entries()) {
-      vring.setAddresses(connection);
+      vring.setAddresses(connection, this.#log !== null);
       vring.setBase(connection, bases[i]!);
       vring.setCall(connection);
       vring.setKick(connection);
@@ -221,6 +299,17 @@ export class Frontend implements Disposable {
   stop(): number[] {
     const bases = this.vrings.map((vring) => this.stopVring(vring));
     if (this.hasProtocol(ProtocolFeature.STATUS)) this.setStatus(0);
+    this.#started = false;
+    return bases;
+  }
+
+  /**
+   * Stops all vrings without waiting for what is in flight, which stays recorded for the next back-end
+   * (GET_VRING_BASE_SKIP_DRAIN). Returns their bases.
+   */
+  stopAtOnce(): number[] {
+    const row = M.GET_VRING_BASE_SKIP_DRAIN;
+    const bases = this.vrings.map((vring) => vring.stop(this.#connection, row));
     this.#started = false;
     return bases;
   }
@@ -282,7 +371,8 @@ export class Frontend implements Disposable {
 
   /**
    * Connects anew, to the same path or over `socket`, and goes on: features and memory as before,
-   * each ring from its used index on with what is still in flight.
+   * each ring from its used index on with what is still in flight. With a region of requests in flight
+   * rings are left alone; of packed ones a front-end then knows no base, as QEMU.
    */
   reconnect(socket?: Fd): void {
     this.disconnect();
@@ -300,8 +390,13 @@ export class Frontend implements Disposable {
     }
     if (!this.#started) return;
     // The handshake shows that the last session is over and writes to the rings no more.
-    const bases = this.vrings.map(({ ring }) => ring.rewind());
+    const recorded = this.#inflight !== null;
+    const bases = this.vrings.map(({ ring }) => {
+      if (!recorded) return ring.rewind();
+      return ring.packed ? PACKED_BASE : ring.shownUsedIndex;
+    });
     this.acceptFeatures();
+    this.#shareInflight();
     this.shareMemory();
     this.startVrings(this.vrings, bases);
     this.barrier();
@@ -348,7 +443,9 @@ export class Frontend implements Disposable {
     else if (this.#path !== null) this.#connection = Connection.connect(this.#path, { timeout });
     else throw new Error("Cannot reconnect: the front-end was given a connection, not a path");
     try {
-      this.#agreed = negotiate(this.#connection, { ...this.options, features });
+      const options = withIommu({ ...this.options, features }, () => this.iommu);
+      this.#agreed = negotiate(this.#connection, options);
+      this.iommu?.attach(this.#connection, this.#agreed.requests);
       return true;
     } catch (error) {
       this.#connection.close();
@@ -361,6 +458,19 @@ export class Frontend implements Disposable {
   [Symbol.dispose](): void {
     this.disconnect();
     for (const vring of this.vrings) vring[Symbol.dispose]();
+    this.#inflight?.[Symbol.dispose]();
     this.memory[Symbol.dispose]();
   }
+}
+
+/** The options of a front-end that accepts ACCESS_PLATFORM and answers for its IOMMU, if it has one. */
+function withIommu(options: FrontendOptions, iommu: () => Iommu | null): FrontendOptions {
+  if (options.iommu === undefined) return options;
+  const { features = ringFeatures, answer = () => 0n } = options;
+  return {
+    ...options,
+    features: features | mask(RingFeature.ACCESS_PLATFORM),
+    answer: (request) =>
+      request.row.name === "IOTLB_MSG" ? iommu()!.answer(request) : answer(request),
+  };
 }

@@ -24,6 +24,7 @@ export const ringFeatures: bigint = mask(
 /** Protocol features that `Frontend` implements. */
 export const protocolFeatures: bigint = mask(
   ProtocolFeature.MQ,
+  ProtocolFeature.LOG_SHMFD,
   ProtocolFeature.REPLY_ACK,
   ProtocolFeature.BACKEND_REQ,
   ProtocolFeature.CROSS_ENDIAN,
@@ -32,6 +33,13 @@ export const protocolFeatures: bigint = mask(
   ProtocolFeature.RESET_DEVICE,
   ProtocolFeature.CONFIGURE_MEM_SLOTS,
   ProtocolFeature.STATUS,
+);
+
+/** Those that are accepted when requests in flight are to be recorded. */
+const inflightFeatures: bigint = mask(
+  ProtocolFeature.INFLIGHT_SHMFD,
+  ProtocolFeature.GET_VRING_BASE_INFLIGHT,
+  ProtocolFeature.GET_VRING_BASE_SKIP_DRAIN,
 );
 
 export interface NegotiationOptions extends BackEndRequestsOptions {
@@ -47,6 +55,8 @@ export interface NegotiationOptions extends BackEndRequestsOptions {
    * leaves out bit 30, as front-ends from before 2014 do.
    */
   readonly protocol?: bigint | null;
+  /** Accept what it takes to have requests in flight recorded, where it is offered. */
+  readonly inflight?: boolean;
 }
 
 /** What both sides agreed on. */
@@ -100,7 +110,8 @@ function demanded({ packed, inOrder }: NegotiationOptions, offered: bigint): big
 
 /** Runs the handshake of a new connection. */
 export function negotiate(connection: Connection, options: NegotiationOptions = {}): Negotiated {
-  const { order = "qemu", protocol: wanted = protocolFeatures } = options;
+  const { order = "qemu", protocol: basic = protocolFeatures, inflight = false } = options;
+  const wanted = basic === null ? null : basic | (inflight ? inflightFeatures : 0n);
   const ownerFirst = order === "owner-first";
   if (ownerFirst) connection.command(M.SET_OWNER);
   const offered = askU64(connection, M.GET_FEATURES);

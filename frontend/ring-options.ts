@@ -1,5 +1,9 @@
-/** What rings of both kinds are made by. */
+/** What both kinds of rings are made with, and the flags of their descriptors. */
 import type { RingPlace } from "./ring-place.ts";
+
+export const NEXT = 1;
+export const WRITE = 2;
+export const INDIRECT = 4;
 
 /** A descriptor with any content, for rings that are wrong on purpose. */
 export interface RawDescriptor {

@@ -112,6 +112,11 @@ function takeAnswer(session: Session, { name, payload, fds }: Message): typeof S
   return SILENT;
 }
 
+const describe = ({ guestAddress, size }: RegionSpec) => ({
+  address: hex(guestAddress),
+  size: hex(size),
+});
+
 export const memoryHandlers = {
   SET_MEM_TABLE(session, message) {
     if (session.postcopy?.isAnswer(message)) return takeAnswer(session, message);
@@ -131,8 +136,11 @@ export const memoryHandlers = {
   GET_MAX_MEM_SLOTS: () => u64(MAX_MEM_SLOTS),
 
   ADD_MEM_REG(session, message) {
-    session.memory.add(readSingleRegion(message), message.fds[0]!, MAX_MEM_SLOTS);
+    const spec = readSingleRegion(message);
+    session.memory.add(spec, message.fds[0]!, MAX_MEM_SLOTS);
+    session.backend.log.debug("A memory region is there", describe(spec));
     for (const vring of session.vrings) vring.retryStart();
+    session.translation.look();
     return undefined;
   },
 
@@ -146,7 +154,10 @@ export const memoryHandlers = {
       );
     }
     session.whileQuiet(
-      () => session.memory.remove(region),
+      () => {
+        session.memory.remove(region);
+        session.backend.log.debug("A memory region is gone", describe(spec));
+      },
       (error) => session.answer(message, undefined, error),
     );
     return WAIT;

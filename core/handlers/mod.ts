@@ -6,6 +6,7 @@ import { configHandlers } from "./config.ts";
 import { cryptoHandlers } from "./crypto.ts";
 import { deviceStateHandlers } from "./device-state.ts";
 import { type Handler, type Outcome, SILENT, WAIT } from "./handler.ts";
+import { iotlbHandlers } from "./iotlb.ts";
 import { memoryHandlers } from "./memory.ts";
 import { migrationHandlers } from "./migration.ts";
 import { negotiationHandlers } from "./negotiation.ts";
@@ -29,6 +30,7 @@ const byName: Partial<Record<FrontEndMessage, Handler>> = {
   ...deviceStateHandlers,
   ...sharingHandlers,
   ...postcopyHandlers,
+  ...iotlbHandlers,
 };
 
 /** `handlers[code](session, message)`. */

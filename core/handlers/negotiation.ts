@@ -3,6 +3,7 @@ import { ProtocolError } from "../errors.ts";
 import { describeBits, has, RingFeature, VhostFeature } from "../features.ts";
 import { ProtocolFeature } from "../protocol.ts";
 import { RequestChannel } from "../request-channel.ts";
+import { dependencies } from "../withheld.ts";
 import { type Handler, readU64, u64, WAIT } from "./handler.ts";
 
 function refuseUnoffered(
@@ -18,17 +19,6 @@ function refuseUnoffered(
   }
 }
 
-/** Protocol features that are of no use without others. */
-const dependencies: readonly (readonly [feature: number, ...needs: number[]])[] = [
-  [ProtocolFeature.INBAND_NOTIFICATIONS, ProtocolFeature.REPLY_ACK, ProtocolFeature.BACKEND_REQ],
-  [ProtocolFeature.GET_VRING_BASE_INFLIGHT, ProtocolFeature.INFLIGHT_SHMFD],
-  [
-    ProtocolFeature.GET_VRING_BASE_SKIP_DRAIN,
-    ProtocolFeature.INFLIGHT_SHMFD,
-    ProtocolFeature.GET_VRING_BASE_INFLIGHT,
-  ],
-];
-
 export const negotiationHandlers = {
   GET_FEATURES: ({ backend }) => u64(backend.offered),
 
@@ -42,6 +32,7 @@ export const negotiationHandlers = {
     }
     const accept = () => {
       session.features = wanted;
+      session.forgetDriver();
       // Without protocol features there is no SET_VRING_ENABLE: rings work as soon as they start.
       if (!has(wanted, VhostFeature.PROTOCOL_FEATURES)) session.enableRings();
     };
@@ -95,6 +86,7 @@ export const negotiationHandlers = {
       }
     }
     session.protocolFeatures = wanted;
+    session.translation.useGuestAddresses(has(wanted, ProtocolFeature.GPA_ADDRESSES));
     session.inBand = has(wanted, ProtocolFeature.INBAND_NOTIFICATIONS);
     session.backend.log.debug("Protocol features accepted", {
       features: describeBits(wanted, ProtocolFeature),
@@ -116,6 +108,7 @@ export const negotiationHandlers = {
       session.requests = channel;
     });
     session.backend.frontEnd.announce(session);
+    session.translation.askAgain();
     return undefined;
   },
 } satisfies Record<string, Handler>;

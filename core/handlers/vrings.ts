@@ -61,7 +61,10 @@ export const vringHandlers = {
 
   GET_VRING_BASE(session, message) {
     const { vring } = readState(session, message);
-    vring.stop((num) => session.answer(message, VringState.encode({ index: vring.index, num })));
+    vring.stop((num) => {
+      session.forgetDriver();
+      session.answer(message, VringState.encode({ index: vring.index, num }));
+    });
     return WAIT;
   },
 

@@ -1,4 +1,5 @@
 /** Requests on one vring of a device, each checked when it is completed. */
+import { DeviceStatus, ProtocolFeature } from "../../core/protocol.ts";
 import type { Connection } from "../connection.ts";
 import { BackEndError } from "../errors.ts";
 import type { Frontend } from "../frontend.ts";
@@ -101,10 +102,18 @@ export class Lane {
 
   /** Sets up, starts and enables the vrings, in the front-end's order, and prepares the device. */
   start(): void {
-    const bases = this.vrings.map(({ ring }) => ring.availableIndex);
+    const bases = this.vrings.map(({ ring }) => ring.base);
     this.frontend.startVrings(this.vrings, bases);
+    this.driverReady();
     this.#kickOff(this.vrings);
     this.prepare();
+  }
+
+  /** Tells the device by its status that the driver is there; some wait for that. */
+  driverReady(): void {
+    if (!this.frontend.hasProtocol(ProtocolFeature.STATUS)) return;
+    const { ACKNOWLEDGE, DRIVER, DRIVER_OK } = DeviceStatus;
+    this.frontend.addStatus(ACKNOWLEDGE | DRIVER | DRIVER_OK);
   }
 
   /**

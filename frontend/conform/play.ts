@@ -171,6 +171,7 @@ export class Play implements Disposable {
     for (const vring of lane.vrings) vring.setCall(next.connection);
     const bases = lane.vrings.map(({ ring }) => ring.rewind());
     next.startVrings(lane.vrings, bases);
+    lane.driverReady();
     for (const vring of lane.vrings) vring.kick.signal();
   }
 

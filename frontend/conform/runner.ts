@@ -5,7 +5,7 @@ import { BackEndError } from "../errors.ts";
 import { type Check, type Outcome, type Result, Verdict } from "./check.ts";
 import { type DeviceKind, exercises } from "./exercises.ts";
 import { type Offer, Play } from "./play.ts";
-import { answers, ONE_SHOT_LIMIT, type Target } from "./target.ts";
+import { answers, FIRST_ANSWER, ONE_SHOT_LIMIT, type Target } from "./target.ts";
 import { askU64, M, u64 } from "./wire.ts";
 
 export interface RunOptions {
@@ -19,12 +19,14 @@ export interface RunOptions {
 export function probe(target: Target): Offer {
   if (target.owned) target.start();
   const offer = askOffer(target);
-  if (target.endsWithin(ONE_SHOT_LIMIT)) target.oneShot = true;
+  target.oneShot = target.endsWithin(ONE_SHOT_LIMIT);
+  target.serving = !target.oneShot;
   return offer;
 }
 
 function askOffer(target: Target): Offer {
-  using connection = target.connect();
+  // A program may listen a while before it serves.
+  using connection = target.connect(Math.max(target.timeout, FIRST_ANSWER));
   const features = askU64(connection, M.GET_FEATURES);
   if (!has(features, VhostFeature.PROTOCOL_FEATURES)) {
     return { features, protocol: 0n, queues: null };

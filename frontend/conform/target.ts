@@ -1,6 +1,6 @@
 /** The back-end under test: a socket, and with `--exec` the program behind it. */
 import { type ChildProcess, spawn } from "node:child_process";
-import { mkdtempSync, readdirSync, readFileSync, readlinkSync, rmSync } from "node:fs";
+import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { frontEndMessages } from "../../core/protocol.ts";
@@ -23,6 +23,8 @@ export interface Exit {
 const START_LIMIT = 20_000;
 /** How long it may take to end after SIGTERM. */
 const STOP_LIMIT = 3_000;
+/** How long the first answer of a program may take. */
+export const FIRST_ANSWER = 10_000;
 /** How long one that serves a single connection may take to end with it. */
 export const ONE_SHOT_LIMIT = 1_000;
 const SETTLE_LIMIT = 2_000;
@@ -34,6 +36,8 @@ export class Target implements Disposable {
   readonly timeout: number;
   /** The program serves one connection and ends with it, so each connection gets a new process. */
   oneShot = false;
+  /** It was seen to serve more than one connection, so that one may be spent on finding out. */
+  serving = false;
   /** Ends of processes that nobody asked for, in order; the runner takes them. */
   readonly exits: Exit[] = [];
   readonly #command: string | null;
@@ -116,6 +120,17 @@ export class Target implements Disposable {
       if (this.alive && performance.now() < end) sleep(5);
       else throw new Error(`The program does not listen on ${this.socket}: ${this.lastWords}`);
     }
+    if (this.serving) this.#awaitAnswer();
+  }
+
+  /** A program may listen a while before it serves. */
+  #awaitAnswer(): void {
+    try {
+      using connection = Connection.connect(this.socket, { timeout: FIRST_ANSWER });
+      connection.request(frontEndMessages.GET_FEATURES);
+    } catch (error) {
+      if (!(error instanceof BackEndError)) throw error;
+    }
   }
 
   /** Kills the program without a word, as a crash does, and starts it again. */
@@ -151,21 +166,6 @@ export class Target implements Disposable {
     return this.owned && this.#ends(milliseconds);
   }
 
-  /** Open descriptors by what they refer to, as `anon_inode:[eventfd]`. */
-  descriptors(): Map<string, number> {
-    const found = new Map<string, number>();
-    const folder = `/proc/${this.pid}/fd`;
-    for (const name of readdirSync(folder)) {
-      try {
-        const target = readlinkSync(join(folder, name)).replace(/:\[\d+\]$/, "");
-        found.set(target, (found.get(target) ?? 0) + 1);
-      } catch {
-        // Closed since the folder was read.
-      }
-    }
-    return found;
-  }
-
   /** How many descriptors are open, once that does not change any more. */
   settledDescriptors(goal = 0): number {
     let last = -1;
@@ -178,12 +178,6 @@ export class Target implements Disposable {
       sleep(20);
     }
     return last;
-  }
-
-  /** Processor time used so far, in milliseconds. */
-  cpuTime(): number {
-    const fields = statFields(this.pid);
-    return (Number(fields[11]) + Number(fields[12])) * 10;
   }
 
   [Symbol.dispose](): void {
@@ -216,19 +210,17 @@ function waitUntil(condition: () => boolean, milliseconds: number): boolean {
   return true;
 }
 
-/** The fields of /proc/PID/stat from the state on. */
-function statFields(pid: number): string[] {
-  try {
-    const text = readFileSync(`/proc/${pid}/stat`, "utf8");
-    return text.slice(text.lastIndexOf(")") + 2).split(" ");
-  } catch {
-    return [];
-  }
-}
-
 /** False also for a process that ended and was not waited for yet. */
 function isAlive(pid: number): boolean {
-  return !/^[ZX]$/.test(statFields(pid)[0] ?? "Z");
+  try {
+    const stat = readFileSync(`/proc/${pid}/stat`, "utf8");
+    const state = stat.slice(stat.lastIndexOf(")") + 2)[0];
+    if (state !== "Z" && state !== "X") return true;
+    // Sockets stay open until the last thread is gone, which need not be the first one.
+    return readdirSync(`/proc/${pid}/task`).length > 1;
+  } catch {
+    return false;
+  }
 }
 
 /** Found without connecting: a program that serves one connection only would take that for it. */

@@ -1,6 +1,7 @@
 /** Payloads of single messages, right or wrong, and what a back-end answers to one. */
 import {
   ConfigHeader,
+  Header,
   MemTableHeader,
   Region,
   SingleRegion,
@@ -131,4 +132,22 @@ export function expectTaken(
 
 export function askU64(connection: Connection, row: MessageRow): bigint {
   return U64.decode(connection.request(row).payload).value;
+}
+
+/** Reads one reply whose header may be anything. */
+export function rawReply(connection: Connection): { flags: number; size: number } {
+  let bytes = new Uint8Array(0);
+  while (bytes.length < Header.size) {
+    const more = connection.receiveRaw(Header.size - bytes.length);
+    if (more === null) fail("a reply", "nothing");
+    if (more.length === 0) fail("a reply", "the end of the connection");
+    bytes = Uint8Array.from([...bytes, ...more]);
+  }
+  const { flags, size } = Header.decode(bytes);
+  for (let left = size; left > 0; ) {
+    const part = connection.receiveRaw(left);
+    if (part === null || part.length === 0) fail(`${size} bytes of payload`, `${size - left}`);
+    left -= part.length;
+  }
+  return { flags, size };
 }

@@ -85,7 +85,7 @@ export class BlkDriver implements Disposable {
       const settings = { depth, maxBytes, indirect, framing, pieceSize };
       return new BlkQueue(vring, frontend.memory, settings);
     });
-    this.#poll = new PollSet(queues);
+    this.#poll = new PollSet(queues + 1);
     frontend.start();
   }
 
@@ -200,6 +200,7 @@ export class BlkDriver implements Disposable {
       for (const [i, { vring }] of this.queues.entries()) {
         if (this.#poll.ready(i)) vring.call.take();
       }
+      this.frontend.iommu?.serve();
     }
     for (const { vring } of this.queues) vring.ring.disableCalls();
     return true;
@@ -213,6 +214,8 @@ export class BlkDriver implements Disposable {
       this.#poll.add(vring.call.reader.number);
       if (inFlight > 0 && vring.ring.enableCalls(Math.min(count, inFlight))) ready = true;
     }
+    const fd = this.frontend.iommu?.fd;
+    if (fd && !fd.closed) this.#poll.add(fd.number);
     return ready;
   }
 

@@ -77,6 +77,10 @@ export class Ring implements Disposable {
     Atomics.store(this.words, (this.base + AVAILABLE + 2) >> 1, value & 0xffff);
   }
 
+  set usedIndex(value: number) {
+    Atomics.store(this.words, (this.base + USED + 2) >> 1, value & 0xffff);
+  }
+
   get usedIndex(): number {
     return Atomics.load(this.words, (this.base + USED + 2) >> 1);
   }

@@ -10,7 +10,7 @@ export interface Mutation {
   readonly caughtBy: readonly string[];
   /** Needs a disk that has requests in flight. */
   readonly slow?: boolean;
-  /** File, and what to replace in it by what. Each text stands exactly once in its file. */
+  /** File, and what to replace in it by what, wherever it stands. It stands somewhere. */
   readonly edits: readonly (readonly [file: string, from: string, to: string])[];
 }
 
@@ -28,12 +28,12 @@ export function build({ name, edits }: Mutation): string {
   symlinkSync(join(root, "node_modules"), join(copy, "node_modules"));
   for (const [file, from, to] of edits) {
     const text = readFileSync(join(copy, file), "utf8");
-    if (text.split(from).length !== 2) {
-      throw new Error(`Cannot apply "${name}": ${file} does not have this once: ${from}`);
+    if (!text.includes(from)) {
+      throw new Error(`Cannot apply "${name}": ${file} does not have this: ${from}`);
     }
     writeFileSync(
       join(copy, file),
-      text.replace(from, () => to),
+      text.replaceAll(from, () => to),
     );
   }
   return join(copy, "bin");

@@ -51,7 +51,7 @@ export const ringMutations: readonly Mutation[] = [
   {
     name: "EVENT_IDX calls for everything",
     caughtBy: ["rings.split-event-idx-quiet"],
-    edits: [[SPLIT, "return first ||", "return true ||"]],
+    edits: [[SPLIT, "return empty || first ||", "return true ||"]],
   },
   {
     name: "NO_INTERRUPT is ignored",
@@ -61,7 +61,7 @@ export const ringMutations: readonly Mutation[] = [
   {
     name: "indirect tables are taken without the feature",
     caughtBy: ["hostile.R3-indirect-not-accepted"],
-    edits: [[SPLIT, "if (!this.#indirect) throw", "if (length === -1) throw"]],
+    edits: [["core/queue.ts", "this.#tableLimit = options.indirect", "this.#tableLimit = true"]],
   },
 ];
 
@@ -96,8 +96,8 @@ export const messageMutations: readonly Mutation[] = [
     edits: [
       [
         VRING,
-        "this.#kickWatch ??= this.#watch(this.#kick);",
-        "if (this.#base === 0) this.#kickWatch ??= this.#watch(this.#kick);",
+        "this.#kickWatch ??= this.#watch(",
+        "if (this.#base === 0) this.#kickWatch ??= this.#watch(",
       ],
       [
         VRING,
@@ -135,8 +135,8 @@ export const messageMutations: readonly Mutation[] = [
     edits: [
       [
         "core/connection.ts",
-        "flags: Flag.VERSION | Flag.REPLY,",
-        "flags: Flag.VERSION | Flag.REPLY | (code === 2 ? Flag.NEED_REPLY : 0),",
+        "this.#send(code, Flag.VERSION | Flag.REPLY, ",
+        "this.#send(code, Flag.VERSION | Flag.REPLY | (code === 2 ? Flag.NEED_REPLY : 0), ",
       ],
     ],
   },
@@ -146,12 +146,9 @@ export const messageMutations: readonly Mutation[] = [
     edits: [
       [
         "core/connection.ts",
-        "fds: readonly number[] = []): void {\n    if (this.#closed) return;",
-        "fds: readonly number[] = [], late = false): void {\n" +
-          "    if (this.#closed) return;\n" +
-          "    if (code === 1 && !late) {\n" +
-          "      setTimeout(() => this.reply(code, payload, fds, true), 1);\n" +
-          "      return;\n    }",
+        "this.#send(code, Flag.VERSION | Flag.REPLY, payload, fds);",
+        "const send = () => this.#send(code, Flag.VERSION | Flag.REPLY, payload, fds);\n" +
+          "    if (code === 1) setTimeout(send, 1);\n    else send();",
       ],
     ],
   },
@@ -177,7 +174,7 @@ export const messageMutations: readonly Mutation[] = [
     edits: [
       [
         "core/session.ts",
-        "if (row.needs !== undefined && !this.hasProtocol(row.needs)) {",
+        "if (row.needs !== undefined && !has(this.protocolFeatures, row.needs)) {",
         "if (row.needs === -1) {",
       ],
     ],

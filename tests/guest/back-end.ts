@@ -17,6 +17,9 @@ export interface BlkOptions {
   readOnly?: boolean;
   serial?: string;
   postcopy?: boolean;
+  /** A module of this folder whose default export takes the place of the disk; never a stand-in. */
+  plugin?: string;
+  debug?: boolean;
 }
 
 export interface BackEnd extends Running {
@@ -32,20 +35,37 @@ export const standIn = process.env.RINGSIDE_GUEST_BACK_END === "qemu-storage-dae
 const startTimeoutMs = 20_000;
 
 export function startBlk(socket: string, options: BlkOptions): Promise<BackEnd> {
-  return listening(socket, standIn ? foreignBlk(socket, options) : ownBlk(socket, options));
+  return listening(
+    socket,
+    standIn && !options.plugin ? foreignBlk(socket, options) : ownBlk(socket, options),
+  );
 }
 
 export function startRng(socket: string): Promise<BackEnd> {
   return listening(socket, [join(repository, "bin/vhost-user-rng"), `--socket-path=${socket}`]);
 }
 
-function ownBlk(
-  socket: string,
-  { file, queues, readOnly, serial, postcopy }: BlkOptions,
-): string[] {
-  return [
-    join(repository, "bin/vhost-user-blk"),
+/** Serves a file by tests/support/tardy-disk.ts, which completes out of order. */
+export function startTardy(socket: string, file: string, args: string[] = []): Promise<BackEnd> {
+  const device = join(repository, "tests/support/tardy-disk.ts");
+  const program = join(repository, "bin/ringside");
+  return listening(socket, [
+    program,
+    device,
     `--socket-path=${socket}`,
+    `--blk-file=${file}`,
+    ...args,
+  ]);
+}
+
+function ownBlk(socket: string, options: BlkOptions): string[] {
+  const { file, queues, readOnly, serial, plugin, debug, postcopy } = options;
+  return [
+    ...(plugin === undefined
+      ? [join(repository, "bin/vhost-user-blk")]
+      : [join(repository, "bin/ringside"), join(repository, "tests/guest", plugin)]),
+    `--socket-path=${socket}`,
+    ...(debug ? ["--log-level=debug"] : []),
     `--blk-file=${file}`,
     ...(queues === undefined ? [] : [`--num-queues=${queues}`]),
     ...(readOnly ? ["--read-only"] : []),

@@ -21,8 +21,12 @@ export interface GuestOptions {
   processors?: number;
   /** Guest memory in MiB. */
   memory?: number;
+  /** The initial file system, when it is not the lab's. */
+  initrd?: string;
   /** Additions to the kernel command line. */
   kernelArguments?: string;
+  /** Memory that can be plugged in besides, in MiB. */
+  pluggable?: number;
   /** Wait for a guest that migrates to here (`migrate-incoming`) instead of booting one. */
   incoming?: boolean;
 }
@@ -85,6 +89,8 @@ export async function bootGuest(options: GuestOptions): Promise<Guest> {
 }
 
 function qemuArguments({ folder, devices, processors = 2, memory = 512, ...rest }: GuestOptions) {
+  const { pluggable = 0 } = rest;
+  const plugged = `${memory}M,slots=4,maxmem=${memory + pluggable}M`;
   const kernel = [
     "console=ttyS0 channel=/dev/ttyS1 quiet panic=0 tsc=reliable mitigations=off nokaslr",
     "nowatchdog audit=0 apparmor=0 cryptomgr.notests",
@@ -92,10 +98,17 @@ function qemuArguments({ folder, devices, processors = 2, memory = 512, ...rest 
   ];
   return [
     ...["-nodefaults", "-no-user-config", "-display", "none", "-accel", "tcg"],
-    ...["-smp", `${processors}`, "-m", `${memory}M`],
+    ...["-smp", `${processors}`, "-m", pluggable === 0 ? `${memory}M` : plugged],
     ...["-object", `memory-backend-memfd,id=mem,size=${memory}M,share=on`],
     ...["-machine", "q35,memory-backend=mem"],
-    ...["-kernel", lab.kernel, "-initrd", lab.qemuInitrd, "-append", kernel.join(" ").trim()],
+    ...[
+      "-kernel",
+      lab.kernel,
+      "-initrd",
+      rest.initrd ?? lab.qemuInitrd,
+      "-append",
+      kernel.join(" ").trim(),
+    ],
     ...["-serial", `file:${join(folder, "console.log")}`],
     ...["-chardev", `socket,id=command,path=${join(folder, "command")}`],
     ...["-serial", "chardev:command"],

@@ -151,7 +151,6 @@ step(
     await target.run("md5sum </tmp/ballast | cmp - /tmp/ballast.sum");
     const waits = readFileSync(faults("target"), "utf8").trim().split("\n").length;
     assert.ok(waits > 50, `the back-end waited for ${waits} pages`);
-    console.log(`The back-end waited for ${waits} pages`);
   },
   { ...skip, timeoutMs: 90_000 },
 );

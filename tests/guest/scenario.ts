@@ -38,9 +38,8 @@ interface Owned {
 /** A step that could not be tried. What the processes said is shown with the step that failed. */
 class NotRun extends Error {}
 
-/** Begins a scenario. Its first step sets up what the others need. */
-export function scenario(title: string): Scenario {
-  const problem = labProblem();
+/** Begins a scenario. Its first step sets up what the others need. `problem`: why it cannot be tried. */
+export function scenario(title: string, problem: string | null = labProblem()): Scenario {
   const folder = problem === null ? mkdtempSync(join(tmpdir(), "ringside-guest-")) : "";
   const owned = new Map<string, Owned>();
   const all: { name: string; thing: Owned; told: number }[] = [];

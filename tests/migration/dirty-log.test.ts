@@ -126,20 +126,20 @@ describe("a dirty log", () => {
     });
     // The children are there once events ran.
     await new Promise((resolve) => setTimeout(resolve, 1));
-    const { bits } = file;
+    const bits = new Int32Array(file.bits.buffer, 0, PAGES / 32);
     const take = (at: number) => {
-      const byte = Atomics.exchange(bits, at, 0);
-      for (let bit = 0; bit < 8; bit++) {
-        if (((byte >> bit) & 1) === 0) continue;
-        const page = at * 8 + bit;
+      const marks = Atomics.exchange(bits, at, 0);
+      for (let bit = 0; bit < 32; bit++) {
+        if (((marks >> bit) & 1) === 0) continue;
+        const page = at * 32 + bit;
         Atomics.store(seen, page, Atomics.load(written, page));
       }
     };
     const limit = performance.now() + 100_000;
     while (Atomics.load(ended, 0) < 2 && performance.now() < limit) {
-      for (let at = 0; at < PAGES / 8; at++) take(at);
+      for (let at = 0; at < bits.length; at++) take(at);
     }
-    for (let at = 0; at < PAGES / 8; at++) take(at);
+    for (let at = 0; at < bits.length; at++) take(at);
     assert.deepEqual(await Promise.all(exits), [0, 0], "each mark was seen");
     assert.equal(begun[0], 2);
     assert.deepEqual(Array.from(seen), new Array(PAGES).fill(laps));

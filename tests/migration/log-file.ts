@@ -9,7 +9,7 @@ export class LogFile implements Disposable {
 
   /** A log of `size` bytes at `offset` of its file, which has a page more. */
   constructor(size: number, offset = 0) {
-    const length = offset + size + 4096;
+    const length = Math.ceil((offset + size) / 4) * 4 + 4096;
     this.fd = createMemfd("ringside-test-log", length);
     this.#mapping = new Mapping(this.fd, length);
     this.bits = this.#mapping.windows[0]!.u8.subarray(0, length);
@@ -22,13 +22,14 @@ export class LogFile implements Disposable {
     return log;
   }
 
-  /** Takes the marks in the whole file: bit numbers, ascending. */
+  /** Takes the marks in the whole file: bit numbers, ascending. Nothing may set any meanwhile. */
   take(): number[] {
     const pages: number[] = [];
-    this.bits.forEach((marks, at) => {
+    const words = new Int32Array(this.bits.buffer, 0, this.bits.length >> 2);
+    words.forEach((marks, at) => {
       if (marks === 0) return;
-      const byte = Atomics.exchange(this.bits, at, 0);
-      for (let bit = 0; bit < 8; bit++) if ((byte >> bit) & 1) pages.push(at * 8 + bit);
+      words[at] = 0;
+      for (let bit = 0; bit < 32; bit++) if ((marks >> bit) & 1) pages.push(at * 32 + bit);
     });
     return pages;
   }

@@ -178,6 +178,24 @@ for (const [kind, makeRig] of Object.entries({ split: splitRig, packed: packedRi
       }
     });
 
+    test("sets the right bits when its code is hot", () => {
+      const rig = rigOf({ eventIdx: true, size: 256 });
+      for (let n = 0; n < 60_000; n++) {
+        const at = DATA + (n % 100) * 4096;
+        const status = STATUS + (n % 77) * 4096 + 5;
+        rig.offer([reads(TABLE, 16), writes(at, 4096), writes(status, 1)]);
+        finish(rig, take(rig), 4097);
+        rig.queue.requestKick();
+        rig.reap();
+        for (const address of [at, status]) {
+          const page = Math.floor(address / 4096);
+          const byte = file.bits[page >> 3]!;
+          if (((byte >> (page & 7)) & 1) === 0) assert.fail(`page ${page}, request ${n}`);
+        }
+        file.bits.fill(0, DATA >> 15, (STATUS >> 15) + 12);
+      }
+    });
+
     for (const eventIdx of [false, true]) {
       test(`marks its wish for kicks, ${eventIdx ? "an event" : "a flag"}`, () => {
         const rig = rigOf({ eventIdx });

@@ -120,6 +120,7 @@ function simulate(makeSide: typeof splitSide, seed: number, steps: number): void
     while (inOrder && held.length > 0) complete();
     queue.publish();
     const real = guest.read(0, MEMORY);
+    if (Buffer.compare(real, copy) === 0) return;
     const wrong = real.findIndex((byte, i) => byte !== copy[i]);
     assert.equal(wrong, -1, `seed ${seed}, step ${step}: memory differs from ${wrong} on`);
   };
@@ -145,7 +146,7 @@ function simulate(makeSide: typeof splitSide, seed: number, steps: number): void
 describe("a migration in small", () => {
   for (const [kind, makeSide] of Object.entries({ split: splitSide, packed: packedSide })) {
     test(`of a ${kind} queue copies all that it writes`, () => {
-      for (let seed = 1; seed <= (full ? 400 : 24); seed++) simulate(makeSide, seed, 400);
+      for (let seed = 1; seed <= (full ? 400 : 6); seed++) simulate(makeSide, seed, 400);
     });
   }
 });

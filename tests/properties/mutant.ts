@@ -8,12 +8,15 @@ import { runtime } from "../../ffi/mod.ts";
 
 export type PropertyName = "model" | "hostile";
 
-export interface Mutation {
+export interface Edits {
   readonly name: string;
-  /** The property that must fail. */
-  readonly breaks: PropertyName;
   /** What to replace by what, wherever it stands. */
   readonly edits: readonly (readonly [from: string, to: string])[];
+}
+
+export interface Mutation extends Edits {
+  /** The property that must fail. */
+  readonly breaks: PropertyName;
 }
 
 const core = new URL("../../core/", import.meta.url);
@@ -24,19 +27,27 @@ interface Queues {
   PackedQueue: typeof PackedQueue;
 }
 const files = {
-  SplitQueue: "split.ts",
-  SplitBigEndianQueue: "split-big-endian.ts",
-  PackedQueue: "packed.ts",
+  SplitQueue: ["split.ts"],
+  SplitBigEndianQueue: ["split-big-endian.ts"],
+  PackedQueue: ["packed-format.ts", "packed.ts"],
 } as const;
 const folder = new URL(`../../.cache/mutants/${runtime.name}-${process.pid}/`, import.meta.url);
+
+export interface MutateOptions {
+  /** Other files of core/ that are copied and edited as well. */
+  readonly more?: readonly string[];
+  /** Changes the text of each copied file after the edits. */
+  readonly rewrite?: (text: string, file: string) => string;
+}
 
 /** The class as it is after the edits. Throws when the sources do not have what is to be edited. */
 export async function mutate<Q extends keyof Queues>(
   queue: Q,
-  { name, edits }: Mutation,
+  { name, edits }: Edits,
+  { more = [], rewrite = (text) => text }: MutateOptions = {},
 ): Promise<Queues[Q]> {
   // A class comes after its base.
-  const sources = ["queue.ts", files[queue]];
+  const sources: string[] = [...more, "queue.ts", ...files[queue]];
   const texts = sources.map((source) => readFileSync(new URL(source, core), "utf8"));
   for (const [from, to] of edits) {
     const places = texts.filter((text) => text.includes(from));
@@ -49,12 +60,12 @@ export async function mutate<Q extends keyof Queues>(
   mkdirSync(target, { recursive: true });
   texts.forEach((text, i) => {
     // The copies lie elsewhere, but use each other and otherwise the same modules.
-    const copy = text.replace(/from "(\.[^"]+)"/g, (_, path) =>
+    const copy = rewrite(text, sources[i]!).replace(/from "(\.[^"]+)"/g, (_, path) =>
       sources.includes(path.slice(2)) ? `from "${path}"` : `from "${new URL(path, core).href}"`,
     );
     writeFileSync(new URL(sources[i]!, target), copy);
   });
-  const file = new URL(files[queue], target);
+  const file = new URL(sources.at(-1)!, target);
   const path = runtime.name === "bun" ? fileURLToPath(file) : file.href;
   return (await import(path))[queue];
 }

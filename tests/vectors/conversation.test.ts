@@ -15,7 +15,7 @@ const all = new Map(
 /** GET_FEATURES and its reply: whatever else was on its way comes before. */
 const barrier: readonly Step[] = parseConversations(`## barrier
 > 01000000 01000000 00000000
-< 01000000 05000000 08000000 0104007505010000`)[0]!.steps;
+< 01000000 05000000 08000000 0104007507010000`)[0]!.steps;
 
 /** Messages that have a handler. */
 const handled = handlers.flatMap((handler, code) => (handler === undefined ? [] : [code]));

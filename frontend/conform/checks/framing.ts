@@ -7,7 +7,7 @@ import type { Connection } from "../../connection.ts";
 import { protocolFeatures } from "../../negotiation.ts";
 import { type Check, expectEqual, fail } from "../check.ts";
 import type { Play } from "../play.ts";
-import { ask, askU64, expectDenied, M, memoryTable, u64, vringState } from "../wire.ts";
+import { ask, askU64, expectDenied, M, memoryTable, rawReply, u64, vringState } from "../wire.ts";
 
 const P = ProtocolFeature;
 const HEADER = "vhost-user: Header";
@@ -41,24 +41,6 @@ const features = (): Uint8Array => frame(M.GET_FEATURES.code);
 function expectEnd(play: Play, connection: Connection, what: string): void {
   if (!connection.endsWithin(play.timeout)) fail(`${what} to end the connection`, "it goes on");
   play.expectAlive();
-}
-
-/** Reads one reply whose header may be anything. */
-function rawReply(play: Play, connection: Connection): { flags: number; size: number } {
-  let bytes = new Uint8Array(0);
-  while (bytes.length < Header.size) {
-    const more = connection.receiveRaw(Header.size - bytes.length, play.timeout);
-    if (more === null) fail("a reply", "nothing");
-    if (more.length === 0) fail("a reply", "the end of the connection");
-    bytes = Uint8Array.from([...bytes, ...more]);
-  }
-  const { flags, size } = Header.decode(bytes);
-  for (let left = size; left > 0; ) {
-    const part = connection.receiveRaw(left, play.timeout);
-    if (part === null || part.length === 0) fail(`${size} bytes of payload`, `${size - left}`);
-    left -= part.length;
-  }
-  return { flags, size };
 }
 
 function expectQuiet(connection: Connection, what: string): void {
@@ -106,7 +88,7 @@ export const framing: readonly Check[] = [
     run(play) {
       const connection = play.connect();
       connection.sendRaw(features());
-      const { flags, size } = rawReply(play, connection);
+      const { flags, size } = rawReply(connection);
       expectEqual("flags", `0x${flags.toString(16)}`, "0x5");
       expectEqual("a payload of", size, 8);
     },
@@ -121,7 +103,7 @@ export const framing: readonly Check[] = [
       connection.sendRaw(
         frame(M.SET_FEATURES.code, u64(play.offer.features & mask(32)), NEED_REPLY),
       );
-      const { flags, size } = rawReply(play, connection);
+      const { flags, size } = rawReply(connection);
       expectEqual("flags", `0x${flags.toString(16)}`, "0x5");
       expectEqual("a payload of", size, 8);
     },
@@ -134,7 +116,7 @@ export const framing: readonly Check[] = [
       play.needsProtocol(P.REPLY_ACK);
       const connection = play.greet();
       connection.sendRaw(frame(M.GET_FEATURES.code, undefined, NEED_REPLY));
-      const { flags } = rawReply(play, connection);
+      const { flags } = rawReply(connection);
       expectEqual("flags", `0x${flags.toString(16)}`, "0x5");
     },
   },
@@ -146,7 +128,7 @@ export const framing: readonly Check[] = [
       play.needsProtocol(P.REPLY_ACK);
       const connection = play.greet();
       connection.sendRaw(frame(M.GET_FEATURES.code, undefined, NEED_REPLY));
-      rawReply(play, connection);
+      rawReply(connection);
       expectQuiet(connection, "nothing after the reply");
     },
   },

@@ -39,6 +39,7 @@ function take(lane: Lane, vring: Vring, step: Step): void {
 function setUp(lane: Lane, steps: readonly Step[], together = false): void {
   if (together) for (const step of steps) for (const vring of lane.vrings) take(lane, vring, step);
   else for (const vring of lane.vrings) for (const step of steps) take(lane, vring, step);
+  lane.driverReady();
 }
 
 function tryOut(lane: Lane): void {

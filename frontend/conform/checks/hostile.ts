@@ -1,7 +1,7 @@
 /** Rings that a wrong or hostile driver filled: rows R1 to R11. */
 import { has, RingFeature } from "../../../core/features.ts";
-import { INDIRECT, NEXT, type RawDescriptor, WRITE } from "../../driver-ring.ts";
 import { BackEndError } from "../../errors.ts";
+import { INDIRECT, NEXT, type RawDescriptor, WRITE } from "../../ring-options.ts";
 import { type Check, fail } from "../check.ts";
 import type { Lane } from "../lane.ts";
 import type { Play } from "../play.ts";

@@ -22,7 +22,7 @@ const VERSION = 1;
 const regionBytes = (size: number): number =>
   Math.ceil((HEADER.bytes + ENTRY.bytes * size) / 64) * 64;
 
-interface Area {
+export interface Area {
   readonly fd: Fd;
   readonly size: number;
   readonly offset: number;
@@ -54,9 +54,9 @@ function describe({ size, offset, queues }: Area, change: object = {}): Uint8Arr
 const regionOf = (area: Area, lane: Lane): number => (area.size / area.queues) * lane.vring.index;
 
 /** A guest that tracks its requests, with rings that run. */
-function tracked(play: Play): { lane: Lane; area: Area } {
+export function tracked(play: Play, protocol = wanted): { lane: Lane; area: Area } {
   play.needsProtocol(P.INFLIGHT_SHMFD);
-  const lane = play.parked({ protocol: wanted, ringSize: QUEUE_SIZE });
+  const lane = play.parked({ protocol, ringSize: QUEUE_SIZE });
   const area = obtain(play, lane.connection, lane.vrings.length);
   lane.connection.command(M.SET_INFLIGHT_FD, describe(area), [area.fd]);
   lane.start();

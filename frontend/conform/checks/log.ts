@@ -7,7 +7,7 @@ import { protocolFeatures } from "../../negotiation.ts";
 import { type Check, fail, notOffered } from "../check.ts";
 import type { Lane } from "../lane.ts";
 import type { Play } from "../play.ts";
-import { expectDenied, expectTaken, M, u64 } from "../wire.ts";
+import { expectDenied, expectTaken, M, rawReply, u64 } from "../wire.ts";
 
 const P = ProtocolFeature;
 const SOURCE = "vhost-user: Migration";
@@ -30,13 +30,12 @@ function logged(play: Play, on = true): Logged {
   const fd = play.keep(createMemfd("ringside-log", size));
   const log = play.keep(new Mapping(fd, size)).windows[0]!.u8;
   const area = LogArea.encode({ size: BigInt(size), offset: 0n });
-  lane.connection.request({ ...M.SET_LOG_BASE, reply: anyReply }, area, [fd]);
+  lane.connection.send(M.SET_LOG_BASE, area, [fd]);
+  // DPDK answers with nothing, others with a u64 or the log's description.
+  rawReply(lane.connection);
   if (on) switchLog(lane, true);
   return { lane, log };
 }
-
-/** DPDK answers with nothing, others with a u64 or the log's description. */
-const anyReply = { payload: "log" } as const;
 
 function switchLog({ frontend, vrings }: Lane, on: boolean): void {
   const { connection, features, memory } = frontend;

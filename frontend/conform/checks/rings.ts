@@ -14,8 +14,10 @@ export interface RingKind {
   readonly needs: readonly number[];
 }
 
-/** To be extended by `{ name: "packed", needs: [RingFeature.RING_PACKED] }`. */
-export const ringKinds: readonly RingKind[] = [{ name: "split", needs: [] }];
+export const ringKinds: readonly RingKind[] = [
+  { name: "split", needs: [] },
+  { name: "packed", needs: [RingFeature.RING_PACKED] },
+];
 
 interface Run {
   readonly play: Play;
@@ -28,6 +30,8 @@ interface RingCheck {
   readonly title: string;
   readonly source: string;
   readonly needs?: readonly number[];
+  /** The only kind of ring that it is about. */
+  readonly only?: string;
   run(run: Run): void;
 }
 
@@ -94,6 +98,7 @@ const ringChecks: readonly RingCheck[] = [
     name: "wrap-index",
     title: "Indices wrap at 65536",
     source: "virtio 1.3 2.7.6",
+    only: "split",
     run({ start }) {
       const lane = start({ ringSize: 256, base: WRAP - 100 });
       lane.run(300, { depth: 32 });
@@ -152,8 +157,8 @@ const ringChecks: readonly RingCheck[] = [
       const { ring, call } = lane.vring;
       for (const count of [1, 2, 5, 16]) {
         while (call.take());
-        ring.enableCalls(count);
         load(lane, count);
+        ring.enableCalls(count);
         lane.publish();
         if (!call.take(lane.timeout)) fail(`a call after ${count} completions`, "none");
         lane.finish();
@@ -162,7 +167,7 @@ const ringChecks: readonly RingCheck[] = [
   },
   {
     name: "event-idx-quiet",
-    title: "EVENT_IDX: no call for completions before the one that was asked for",
+    title: "EVENT_IDX: no call for completions that none was asked for",
     source: "virtio 1.3 2.7.7.2",
     needs: [RingFeature.EVENT_IDX],
     run({ play, start }) {
@@ -172,11 +177,16 @@ const ringChecks: readonly RingCheck[] = [
       lane.run(2);
       play.pause(20);
       while (call.take());
-      ring.enableCalls(32);
-      load(lane, 8);
+      load(lane, 16);
+      ring.enableCalls(16);
       lane.publish();
-      if (!shown(lane, 8)) fail("8 completions", "less");
-      if (call.take(60)) fail("no call before the 32nd completion", "one");
+      if (!takeAll(lane, 16)) fail("16 completions", "less");
+      while (call.take(20));
+      load(lane, 8);
+      ring.disableCalls();
+      lane.publish();
+      if (!takeAll(lane, 8)) fail("8 completions", "less");
+      if (call.take(60)) fail("no call that nobody asked for", "one");
       lane.finish();
     },
   },
@@ -216,7 +226,7 @@ const ringChecks: readonly RingCheck[] = [
       while (call.take());
       load(lane, 8);
       lane.publish();
-      if (!shown(lane, 8)) fail("8 completions", "less");
+      if (!takeAll(lane, 8)) fail("8 completions", "less");
       if (call.take(60)) fail("no call", "one");
       lane.finish();
     },
@@ -264,12 +274,12 @@ const ringChecks: readonly RingCheck[] = [
   },
 ];
 
-/** Waits without a call until `count` completions more are shown. */
-function shown(lane: Lane, count: number): boolean {
-  const { ring } = lane.vring;
+/** Takes completions without waiting for a call, until there were `count`. */
+function takeAll(lane: Lane, count: number): boolean {
   const end = performance.now() + lane.timeout;
-  while (((ring.shownUsedIndex - ring.usedIndex) & 0xffff) < count) {
-    if (performance.now() > end) return false;
+  for (let left = count; left > 0; ) {
+    if (lane.take()) left--;
+    else if (performance.now() > end) return false;
   }
   return true;
 }
@@ -294,5 +304,5 @@ function bind(kind: RingKind, { name, title, source, needs = [], run }: RingChec
 }
 
 export const rings: readonly Check[] = ringKinds.flatMap((kind) =>
-  ringChecks.map((check) => bind(kind, check)),
+  ringChecks.filter(({ only = kind.name }) => only === kind.name).map((check) => bind(kind, check)),
 );

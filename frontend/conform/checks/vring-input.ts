@@ -12,7 +12,7 @@ import {
   socketPair,
 } from "../../../ffi/mod.ts";
 import { Notifier } from "../../notifier.ts";
-import { type Check, fail } from "../check.ts";
+import { type Check, fail, notOffered } from "../check.ts";
 import type { Lane } from "../lane.ts";
 import type { Play } from "../play.ts";
 import { ask, denials, expectDenied, M, tell, u64, vringState } from "../wire.ts";
@@ -23,7 +23,13 @@ const STATES = "vhost-user: Ring states";
 
 /** Indices that no vring has. Low bytes count where a message holds only one byte of index. */
 function wrongIndices(play: Play): number[] {
-  return [play.offer.queues ?? 254, 255, 256, 65536, 65537, 0xffffffff];
+  return [firstWrong(play), 65536, 65537, 0xffffffff];
+}
+
+/** The first index that no vring has. For networks, GET_QUEUE_NUM counts pairs of queues. */
+function firstWrong({ device, offer }: Play): number {
+  const count = offer.queues ?? 255;
+  return device === "net" ? Math.max(2 * count, 256) : Math.max(count, 1);
 }
 
 function refuseIndices(play: Play, send: (index: number) => void): void {
@@ -164,8 +170,10 @@ export const vringInput: readonly Check[] = [
     title: "SET_VRING_KICK, CALL and ERR of a vring that there is not are refused",
     source: "vhost-user: SET_VRING_KICK",
     run(play) {
-      const { queues } = play.offer;
-      const wrong = [queues ?? 254, 255].filter((index) => index < 256);
+      const wrong = [firstWrong(play), 255].filter(
+        (index) => index >= firstWrong(play) && index < 256,
+      );
+      if (wrong.length === 0) notOffered("fewer vrings than a byte can count");
       for (const row of [M.SET_VRING_KICK, M.SET_VRING_CALL, M.SET_VRING_ERR]) {
         for (const index of wrong) {
           const { writer } = play.keep(Notifier.eventFd());
