@@ -6,6 +6,8 @@ import { test } from "node:test";
 import { isDeepStrictEqual } from "node:util";
 import { mask } from "../../core/features.ts";
 import { ProtocolFeature } from "../../core/protocol.ts";
+import { readFault, wakeFaults } from "../../ffi/mod.ts";
+import { HEADER_SIZE } from "../../frontend/drivers/blk-wire.ts";
 import {
   BlkDriver,
   Frontend,
@@ -13,6 +15,7 @@ import {
   Postcopy,
   protocolFeatures,
   runWorkload,
+  waitFor,
 } from "../../frontend/mod.ts";
 import { assertClean, MIB, serveBlk, verifySocket } from "../support/blk.ts";
 import { Folder } from "../support/folder.ts";
@@ -83,6 +86,42 @@ test("a front-end that goes away leaves nothing behind, and the next one is serv
   // The end of the last session is on its way.
   const same = () => isDeepStrictEqual(openFiles(target.pid), before) || null;
   until(same, "the end of all that came with the sessions");
+});
+
+test("a message that starts a ring is answered before the ring's memory is there", () => {
+  using target = serveBlk("ram:4M", ["--postcopy"]);
+  using frontend = Frontend.open(target.socket, { protocol });
+  using postcopy = new Postcopy(frontend.connection, frontend.agreed.protocol);
+  const vring = frontend.addVring(0, { size: 16 });
+  const [region] = frontend.memory.regions;
+  // The ring that was just made is in the old file; the back-end gets one without a page.
+  using _old = region!.renew();
+  postcopy.listen();
+  frontend.acceptFeatures();
+  const [address] = postcopy.sendTable([region!]);
+  postcopy.confirmTable();
+  // Each of these waits for its acknowledgement, and nobody serves faults.
+  frontend.startVrings([vring], [0]);
+  assert.ok(waitFor(postcopy.fd.number, 1, 10_000), "the back-end waits for its ring");
+  const page = readFault(postcopy.fd)!;
+  const offset = page - address!;
+  assert.ok(offset >= 0 && offset < region!.plan.size, "at the address that it told");
+  frontend.memory.bytes(region!.plan.guestAddress, MIB).fill(0);
+  wakeFaults(postcopy.fd, address!, MIB);
+  frontend.barrier();
+  postcopy.end();
+  // What has not come is zeros now, although the descriptor is still open here.
+  const { ring } = vring;
+  const at = region!.plan.guestAddress + 2 * MIB;
+  frontend.memory.write(at, new Uint8Array(HEADER_SIZE));
+  ring.push(at, HEADER_SIZE, false);
+  ring.push(at + MIB, 512 + 1, true);
+  ring.add(0);
+  vring.publish();
+  assert.ok(vring.wait(5_000), "the request is completed");
+  assert.ok(ring.next());
+  assert.equal(ring.written, 512 + 1);
+  assert.equal(vring.broken(), false);
 });
 
 const permitted = readFileSync("/proc/sys/vm/unprivileged_userfaultfd", "utf8").trim() === "1";
