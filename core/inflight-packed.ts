@@ -4,12 +4,17 @@
  * Used descriptors overwrite those of requests that are still in flight, so the part keeps copies: an
  * entry for each descriptor, taken off a list of free ones. The header has everything that a
  * completion changes twice: as it was, and as it will be. The ring's flags tell which is true.
+ *
+ * Stores are plain: nobody reads a part while its back-end lives, so only the order of the program counts,
+ * and the atomic store that shows a completion in the ring stands between those before and after it.
  */
 import { announce, clearPart, isAnnounced, words16, words64 } from "./inflight.ts";
 
 /** Places in the header, in 16-bit words and in bytes. */
 const FREE_HEAD = 6;
 const OLD_FREE_HEAD = 7;
+/** Both in one 32-bit word. */
+const FREE_HEADS = 3;
 const USED_INDEX = 8;
 const OLD_USED_INDEX = 9;
 const USED_WRAP = 20;
@@ -21,8 +26,8 @@ const HALVES = 16;
 const WORDS = 8;
 const LONG_WORDS = 4;
 const NEXT = 1;
-const LAST = 2;
 const NUM = 3;
+const LAST_AND_NUM = 1;
 const COUNTER = 2;
 const LONG_COUNTER = 1;
 const LINK = 4;
@@ -53,10 +58,9 @@ export class PackedInflight {
   readonly #size: number;
   /** The first entry of the request with a buffer id. Ours, like `#staged`: the region may change. */
   readonly #entries: Uint16Array<ArrayBuffer> = new Uint16Array(IDS);
-  /** Free entries, as a stack; the list in the region is written for a successor. */
-  readonly #free: Uint16Array<ArrayBuffer>;
-  #freeCount = 0;
-  /** What the list in the region says: the entry after each one, and the last one of each request. */
+  /** The first free entry, `#size` when there is none. The list in the region is for a successor. */
+  #free: number;
+  /** What the lists in the region say: the entry after each one, and the last one of each request. */
   readonly #nexts: Uint16Array<ArrayBuffer>;
   readonly #lasts: Uint16Array<ArrayBuffer>;
   /** First entries of requests that the driver is about to see as used. */
@@ -79,7 +83,7 @@ export class PackedInflight {
     this.#u16 = words16(part);
     this.#u32 = new Uint32Array(part.buffer, part.byteOffset, part.length >> 2);
     this.#size = size;
-    this.#free = new Uint16Array(size);
+    this.#free = size;
     this.#nexts = new Uint16Array(size);
     this.#lasts = new Uint16Array(size);
     this.#staged = new Uint16Array(size);
@@ -98,43 +102,47 @@ export class PackedInflight {
     if (this.base !== null) this.#hideUnshown(ring, this.base >>> 16);
   }
 
-  /** Says that the chain of `slots` descriptors from slot `first` on is taken. */
+  /**
+   * Says that the chain of `slots` descriptors from slot `first` on is taken. There are entries for it:
+   * the queue takes no more than its ring has.
+   */
   take(words: Int32Array<ArrayBuffer>, first: number, slots: number, id: number): void {
-    const head = this.#free[this.#freeCount - 1]!;
+    const head = this.#free;
+    const u32 = this.#u32;
+    const nexts = this.#nexts;
     const ringWords = words.length;
     let at = first << 2;
+    let free = head;
     let last = head;
     for (let i = 0; i < slots; i++) {
-      last = this.#free[--this.#freeCount]!;
+      last = free;
+      free = nexts[last]!;
       const entry = (last + 1) * WORDS;
-      this.#u32[entry + LINK] = words[at + 3]!;
-      this.#u32[entry + LENGTH] = words[at + 2]!;
-      this.#u32[entry + ADDRESS] = words[at]!;
-      this.#u32[entry + ADDRESS + 1] = words[at + 1]!;
-      this.#nexts[last] = this.#freeHead();
+      u32[entry + LINK] = words[at + 3]!;
+      u32[entry + LENGTH] = words[at + 2]!;
+      u32[entry + ADDRESS] = words[at]!;
+      u32[entry + ADDRESS + 1] = words[at + 1]!;
       at += 4;
       if (at === ringWords) at = 0;
     }
-    const entry = (head + 1) * HALVES;
-    this.#u16[entry + LAST] = last;
-    this.#u16[entry + NUM] = slots;
-    const counter = (head + 1) * WORDS + COUNTER;
-    this.#u32[counter] = this.#counterLow;
-    this.#u32[counter + 1] = this.#counterHigh;
+    const entry = (head + 1) * WORDS;
+    u32[entry + LAST_AND_NUM] = last | (slots << 16);
+    u32[entry + COUNTER] = this.#counterLow;
+    u32[entry + COUNTER + 1] = this.#counterHigh;
     this.#counterLow = (this.#counterLow + 1) >>> 0;
     if (this.#counterLow === 0) this.#counterHigh++;
     this.#entries[id] = head;
     this.#lasts[head] = last;
+    this.#free = free;
     this.#showFree();
-    // After the copy, before anything that the request does. The byte and padding: Bun 1.4 goes wrong
-    // with `Atomics` on bytes.
-    Atomics.store(this.#u16, (head + 1) * HALVES, 1);
+    // After the copy.
+    this.#bytes[(head + 1) * BYTES] = 1;
   }
 
   /** Says that the chain taken last is available again. */
   putBack(id: number): void {
     const head = this.#entries[id]!;
-    Atomics.store(this.#u16, (head + 1) * HALVES, 0);
+    this.#bytes[(head + 1) * BYTES] = 0;
     this.#giveBack(head);
     this.#showFree();
   }
@@ -148,10 +156,10 @@ export class PackedInflight {
   publishing(slot: number, wrap: number): void {
     // A successor that finds the ring as it was takes the old half of the header.
     for (let i = 0; i < this.#stagedCount; i++) this.#giveBack(this.#staged[i]!);
-    this.#u16[FREE_HEAD] = this.#freeHead();
+    this.#u16[FREE_HEAD] = this.#free;
     // Before the index, so that a smaller index with the old wrap counter means an unfinished commit.
     this.#bytes[USED_WRAP] = wrap;
-    Atomics.store(this.#u16, USED_INDEX, slot);
+    this.#u16[USED_INDEX] = slot;
   }
 
   /** Says that it is shown. */
@@ -166,34 +174,20 @@ export class PackedInflight {
     this.#u16[OLD_FREE_HEAD] = this.#u16[FREE_HEAD]!;
     this.#bytes[OLD_USED_WRAP] = this.#bytes[USED_WRAP]!;
     // Last: until then, a successor finds the ring as it is now and takes the new half.
-    Atomics.store(this.#u16, OLD_USED_INDEX, this.#u16[USED_INDEX]!);
-  }
-
-  #freeHead(): number {
-    return this.#freeCount > 0 ? this.#free[this.#freeCount - 1]! : this.#size;
+    this.#u16[OLD_USED_INDEX] = this.#u16[USED_INDEX]!;
   }
 
   /** Makes the free list of the header that of this moment, when no completion is pending in it. */
   #showFree(): void {
-    const head = this.#freeHead();
-    this.#u16[FREE_HEAD] = head;
-    this.#u16[OLD_FREE_HEAD] = head;
+    this.#u32[FREE_HEADS] = this.#free | (this.#free << 16);
   }
 
-  /** Puts the entries of a request on top of the free ones, in their order. */
+  /** Puts the entries of a request before the free ones. */
   #giveBack(head: number): void {
     const last = this.#lasts[head]!;
-    this.#u16[(last + 1) * HALVES + NEXT] = this.#freeHead();
-    this.#nexts[last] = this.#freeHead();
-    let entry = head;
-    let count = 1;
-    for (; entry !== last; count++) entry = this.#nexts[entry]!;
-    entry = head;
-    for (let i = 1; i <= count; i++) {
-      this.#free[this.#freeCount + count - i] = entry;
-      entry = this.#nexts[entry]!;
-    }
-    this.#freeCount += count;
+    this.#u16[(last + 1) * HALVES + NEXT] = this.#free;
+    this.#nexts[last] = this.#free;
+    this.#free = head;
   }
 
   #setUsed(slot: number, wrap: number): void {
@@ -320,9 +314,9 @@ export class PackedInflight {
       this.#bytes[(entry + 1) * BYTES] = 0;
       this.#u16[(entry + 1) * HALVES + NEXT] = below;
       this.#nexts[entry] = below;
-      this.#free[this.#freeCount++] = entry;
       below = entry;
     }
+    this.#free = below;
     this.#showFree();
   }
 

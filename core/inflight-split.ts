@@ -1,4 +1,9 @@
-/** The part of an in-flight region for a split ring (vhost-user: Inflight I/O tracking). */
+/**
+ * The part of an in-flight region for a split ring (vhost-user: Inflight I/O tracking).
+ *
+ * Stores are plain: nobody reads a part while its back-end lives, so only the order of the program counts,
+ * and the atomic store that shows a batch in the ring stands between those before and after it.
+ */
 import { announce, clearPart, isAnnounced, words16, words64 } from "./inflight.ts";
 
 /** Places in 16-bit words: of the header, and of a request's record after its first byte. */
@@ -54,20 +59,19 @@ export class SplitInflight {
     this.#u32[counter + 1] = this.#counterHigh;
     this.#counterLow = (this.#counterLow + 1) >>> 0;
     if (this.#counterLow === 0) this.#counterHigh++;
-    // After the number, before anything that the request does. The byte and padding: Bun 1.4 goes
-    // wrong with `Atomics` on bytes.
-    Atomics.store(this.#u16, RECORDS + head * RECORD_WORDS, 1);
+    // After the number.
+    this.#bytes[FIRST_BYTE + head * RECORD_BYTES] = 1;
   }
 
   /** Says that the request taken last is available again. */
   putBack(head: number): void {
-    Atomics.store(this.#u16, RECORDS + head * RECORD_WORDS, 0);
+    this.#bytes[FIRST_BYTE + head * RECORD_BYTES] = 0;
   }
 
   /** Says that a request is about to be shown to the driver as used. */
   complete(head: number): void {
     this.#u16[RECORDS + head * RECORD_WORDS + NEXT] = this.#u16[LAST_BATCH_HEAD]!;
-    Atomics.store(this.#u16, LAST_BATCH_HEAD, head);
+    this.#u16[LAST_BATCH_HEAD] = head;
     this.#staged[this.#stagedCount++] = head;
   }
 
@@ -78,7 +82,7 @@ export class SplitInflight {
     }
     this.#stagedCount = 0;
     // Last: until then, a successor clears the batch itself.
-    Atomics.store(this.#u16, USED_INDEX, used);
+    this.#u16[USED_INDEX] = used;
   }
 
   /** Clears the records of requests that were shown as used and not yet recorded so. */

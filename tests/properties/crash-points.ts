@@ -42,7 +42,7 @@ const stores = [
   /\bAtomics\.store\(/,
   /\bpart\.fill\(/,
   /\bthis\.#(?:u16|u32|bytes|used16|used32|halves|words|deviceEvent)\[[^;\n]*?\] = /,
-  /(?<!\.#)\b(?:words|ring)\[[^;\n]*?\] = /,
+  /(?<!\.#)\b(?:words|ring|u32)\[[^;\n]*?\] = /,
   /\bwords16\(part\)\[[^;\n]*?\] = /,
 ];
 const store = new RegExp(stores.map(({ source }) => `(?:${source})`).join("|"), "g");

@@ -15,11 +15,11 @@ const splitMutations: readonly Edits[] = [
   {
     name: "a request is numbered after it is recorded",
     edits: [
-      ["    Atomics.store(this.#u16, RECORDS + head * RECORD_WORDS, 1);\n", ""],
+      ["    this.#bytes[FIRST_BYTE + head * RECORD_BYTES] = 1;\n", ""],
       [
         "    const counter = (head << 2) + COUNTER;\n",
         "    const counter = (head << 2) + COUNTER;\n" +
-          "    Atomics.store(this.#u16, RECORDS + head * RECORD_WORDS, 1);\n",
+          "    this.#bytes[FIRST_BYTE + head * RECORD_BYTES] = 1;\n",
       ],
     ],
   },
@@ -39,12 +39,12 @@ const splitMutations: readonly Edits[] = [
     name: "the used index is recorded before the batch is cleared",
     edits: [
       [
-        "    // Last: until then, a successor clears the batch itself.\n    Atomics.store(this.#u16, USED_INDEX, used);\n",
+        "    // Last: until then, a successor clears the batch itself.\n    this.#u16[USED_INDEX] = used;\n",
         "",
       ],
       [
         "    for (let i = 0; i < this.#stagedCount; i++) {",
-        "    Atomics.store(this.#u16, USED_INDEX, used);\n    for (let i = 0; i < this.#stagedCount; i++) {",
+        "    this.#u16[USED_INDEX] = used;\n    for (let i = 0; i < this.#stagedCount; i++) {",
       ],
     ],
   },
@@ -68,7 +68,7 @@ const splitMutations: readonly Edits[] = [
   },
   {
     name: "the batch is not linked",
-    edits: [["= this.#u16[LAST_BATCH_HEAD]!;\n    Atomics", "= head;\n    Atomics"]],
+    edits: [["= this.#u16[LAST_BATCH_HEAD]!;\n    this", "= head;\n    this"]],
   },
   {
     name: "the front-end is believed where to go on",
@@ -84,11 +84,11 @@ const packedMutations: readonly Edits[] = [
   {
     name: "a request is numbered after it is recorded",
     edits: [
-      ["    Atomics.store(this.#u16, (head + 1) * HALVES, 1);\n", ""],
+      ["    this.#bytes[(head + 1) * BYTES] = 1;\n", ""],
       [
-        "    const counter = (head + 1) * WORDS + COUNTER;\n",
-        "    this.#showFree();\n    Atomics.store(this.#u16, (head + 1) * HALVES, 1);\n" +
-          "    const counter = (head + 1) * WORDS + COUNTER;\n",
+        "    u32[entry + COUNTER] = this.#counterLow;\n",
+        "    this.#free = free;\n    this.#showFree();\n    this.#bytes[(head + 1) * BYTES] = 1;\n" +
+          "    u32[entry + COUNTER] = this.#counterLow;\n",
       ],
     ],
   },
@@ -112,8 +112,8 @@ const packedMutations: readonly Edits[] = [
     name: "the index is announced before the wrap counter",
     edits: [
       [
-        "    this.#bytes[USED_WRAP] = wrap;\n    Atomics.store(this.#u16, USED_INDEX, slot);",
-        "    Atomics.store(this.#u16, USED_INDEX, slot);\n    this.#bytes[USED_WRAP] = wrap;",
+        "    this.#bytes[USED_WRAP] = wrap;\n    this.#u16[USED_INDEX] = slot;",
+        "    this.#u16[USED_INDEX] = slot;\n    this.#bytes[USED_WRAP] = wrap;",
       ],
     ],
   },
@@ -150,7 +150,7 @@ const packedMutations: readonly Edits[] = [
     name: "entries come back before the completion is shown for good",
     edits: [
       [
-        "    this.#u16[FREE_HEAD] = this.#freeHead();\n    // Before",
+        "    this.#u16[FREE_HEAD] = this.#free;\n    // Before",
         "    this.#showFree();\n    // Before",
       ],
     ],
