@@ -13,6 +13,7 @@ const commands: Readonly<Record<string, Command>> = {
     console.log(await overview());
     return 0;
   },
+  conform: async (args) => (await import("./conventions/conform.ts")).runConform(args),
   install: async (args) => (await import("./conventions/install.ts")).runInstall(args),
 };
 

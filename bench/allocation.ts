@@ -119,6 +119,8 @@ try {
   if (kept === null) throw new Error("the control did not run");
   measureQueue("ring, direct", {});
   measureQueue("ring, indirect", { indirect: true });
+  measureQueue("ring, direct, IOMMU", { iommu: true });
+  measureQueue("ring, indirect, IOMMU", { indirect: true, iommu: true });
   for (const store of [`null:${CAPACITY}`, `ram:${CAPACITY}`, file]) {
     const kind = store === file ? "file" : store.replace(/:.*/, "");
     await withBackend(store, ({ device }) => {

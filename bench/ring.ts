@@ -1,6 +1,6 @@
 /**
- * Walking a split ring: our queue and chain against a C loop with the same checks, on the same
- * memory, in turns. One figure is the time of one request of three descriptors (16-byte header,
+ * Walking a ring: our queues and chain against a C loop with the same checks on a split ring, in
+ * turns. One figure is the time of one request of three descriptors (16-byte header,
  * 4 KiB of data, status) from the available ring to the used ring, without touching the data.
  */
 import { parseArgs } from "node:util";
@@ -8,6 +8,7 @@ import { measure } from "mitata";
 import { runtime } from "../ffi/mod.ts";
 import { buildTool } from "../tests/tools/build.ts";
 import { serve, walk } from "./lib/drain.ts";
+import { PackedFixture } from "./lib/packed-fixture.ts";
 import { Report } from "./lib/report.ts";
 import { BATCH, CAPACITY, RING_SIZE, RingFixture } from "./lib/ring-fixture.ts";
 import { type Spread, spread } from "./lib/stats.ts";
@@ -48,14 +49,20 @@ async function time(serve: () => number): Promise<number> {
 
 interface Case {
   readonly name: string;
+  readonly look: boolean;
   readonly ours: Spread;
   readonly c: Spread;
   readonly ratio: Spread;
 }
 
 /** `look`: each request's header is read and its status written, as a block device does. */
-async function compare(name: string, indirect: boolean, look: boolean): Promise<Case> {
-  using mine = new RingFixture({ indirect });
+async function compare(
+  name: string,
+  indirect: boolean,
+  look: boolean,
+  packed = false,
+): Promise<Case> {
+  using mine = packed ? new PackedFixture({ indirect }) : new RingFixture({ indirect });
   using theirs = new RingFixture({ indirect });
   const queue = mine.makeQueue(() => {});
   setUpC(theirs);
@@ -78,7 +85,7 @@ async function compare(name: string, indirect: boolean, look: boolean): Promise<
     inC.push(b);
   }
   const ratio = ours.map((value, i) => value / inC[i]!);
-  return { name, ours: spread(ours), c: spread(inC), ratio: spread(ratio) };
+  return { name, look, ours: spread(ours), c: spread(inC), ratio: spread(ratio) };
 }
 
 const cases = [
@@ -86,6 +93,10 @@ const cases = [
   await compare("indirect", true, false),
   await compare("direct, with header and status", false, true),
   await compare("indirect, with header and status", true, true),
+  await compare("packed, direct", false, false, true),
+  await compare("packed, indirect", true, false, true),
+  await compare("packed, direct, with header and status", false, true, true),
+  await compare("packed, indirect, with header and status", true, true, true),
 ];
 const show = ({ median, min, max }: Spread) =>
   `${median.toFixed(1)} (${min.toFixed(1)} - ${max.toFixed(1)})`;
@@ -98,7 +109,8 @@ report.section(
     ours: show(row.ours),
     "C loop": show(row.c),
     ratio: row.ratio.median.toFixed(2),
-    [`target <= ${TARGET}`]: row.ratio.median <= TARGET ? "met" : "MISSED",
+    // What reading headers costs is for information: the target is about walking.
+    [`target <= ${TARGET}`]: row.look ? "" : row.ratio.median <= TARGET ? "met" : "MISSED",
   })),
   cases,
 );

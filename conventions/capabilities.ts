@@ -1,5 +1,6 @@
 /** `--print-capabilities` (vhost-user.json, VHostUserBackendCapabilities). */
 import { type Static, Type } from "typebox";
+import { declaredNames } from "../core/declared-protocol.ts";
 import type { AnyDevice } from "../core/device.ts";
 import { optionRows } from "./options.ts";
 
@@ -9,6 +10,8 @@ export const capabilitiesSchema = Type.Object({
   type: Type.String(),
   /** Optional command-line options that the program knows, as `read-only`. */
   features: Type.Array(Type.String()),
+  /** Optional parts of the protocol that the device declares; not of vhost-user.json. */
+  protocol: Type.Optional(Type.Array(Type.String())),
 });
 
 export type Capabilities = Static<typeof capabilitiesSchema>;
@@ -17,5 +20,6 @@ export type Capabilities = Static<typeof capabilitiesSchema>;
 export function capabilitiesOf(device: AnyDevice): Capabilities {
   const names = new Set(optionRows(device.options).map(({ name }) => name));
   const features = (device.capabilities ?? []).filter((name) => names.has(name));
-  return { type: device.type, features };
+  const protocol = declaredNames(device);
+  return { type: device.type, features, ...(protocol.length > 0 ? { protocol } : {}) };
 }

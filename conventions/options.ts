@@ -21,6 +21,10 @@ export const commonOptions = Type.Object({
     default: false,
     description: "Print the capabilities as JSON and exit",
   }),
+  postcopy: Type.Boolean({
+    default: false,
+    description: "Let a guest migrate to here and run before all of its memory has come",
+  }),
   logLevel: Type.Union(
     [Type.Literal("error"), Type.Literal("warn"), Type.Literal("info"), Type.Literal("debug")],
     { default: "info", description: "Least severe messages to write to stderr" },
@@ -28,6 +32,9 @@ export const commonOptions = Type.Object({
   logFormat: Type.Union([Type.Literal("text"), Type.Literal("json")], {
     default: "text",
     description: "Form of those messages, one per line",
+  }),
+  draft: Type.Array(Type.Union([Type.Literal("standalone"), Type.Literal("vhost-pci")]), {
+    description: "Serve a draft of the protocol in place of what has its numbers now",
   }),
   without: Type.Optional(
     Type.Array(Type.String({ placeholder: "FEATURE" }), {

@@ -16,6 +16,7 @@ export async function overview(): Promise<string> {
     ["PACKAGE", "A device from an installed package"],
   ] as const;
   const commands = [
+    ["conform", "Test a vhost-user back-end, whoever made it"],
     ["install", "Make devices known to libvirt, or check what it finds"],
     ["help [DEVICE]", "Print this, or the options of a device"],
     ["--version", "Print the version"],

@@ -57,6 +57,8 @@ async function serveUntilSignal(
     log,
     without: common.without,
     signal: end.signal,
+    postcopy: common.postcopy,
+    drafts: common.draft,
     ready(backend) {
       surviveStrayErrors(log);
       reload = () => backend.reload();

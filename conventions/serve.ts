@@ -2,6 +2,7 @@
 import type { Static, TObject } from "typebox";
 import { type Backend, openBackend } from "../core/backend.ts";
 import type { AnyDevice, DeviceDefinition } from "../core/device.ts";
+import type { DraftName } from "../core/drafts.ts";
 import { Log } from "../core/log.ts";
 import { Loop } from "../core/loop.ts";
 import { SystemError } from "../ffi/mod.ts";
@@ -23,6 +24,9 @@ export interface RunContext {
   readonly without?: readonly string[] | undefined;
   /** Leaves the JavaScript event loop free for other things; each wake-up costs 50 us more. */
   readonly events?: boolean | undefined;
+  readonly postcopy?: boolean | undefined;
+  /** Drafts of the protocol to serve. */
+  readonly drafts?: readonly DraftName[] | undefined;
 }
 
 /** Resolves when `signal` is aborted. */
@@ -63,11 +67,12 @@ export async function runDevice(
   definition: AnyDevice,
   options: unknown,
   endpoint: Endpoint,
-  { log, signal, ready, without, events }: RunContext,
+  { log, signal, ready, without, events, postcopy, drafts }: RunContext,
 ): Promise<void> {
   using loop = new Loop();
   if (events) loop.useEvents();
-  const opening = openBackend(definition, options, { loop, log, without }).catch(explainFailure);
+  const context = { loop, log, without, postcopy, drafts };
+  const opening = openBackend(definition, options, context).catch(explainFailure);
   const backend = await Promise.race([opening, aborted(signal)]);
   if (backend === null) {
     opening.then(
@@ -112,6 +117,10 @@ export type ServeSettings<O extends TObject = TObject> = Endpoint & {
    * other JavaScript gets its turn a few times per second. Devices declared `async` always do this.
    */
   readonly events?: boolean;
+  /** Offers to take over guests before their memory has come, as `--postcopy` does. */
+  readonly postcopy?: boolean;
+  /** Drafts of the protocol to serve in place of what has their numbers now. */
+  readonly drafts?: readonly DraftName[];
 };
 
 /**
@@ -137,5 +146,7 @@ export async function serve<O extends TObject>(
     ready: () => ready?.(),
     without,
     events,
+    postcopy: settings.postcopy,
+    drafts: settings.drafts,
   });
 }

@@ -85,7 +85,7 @@ const SLOT = 3;
  * window's views of an offset in the GiB, the end of what the window holds as such an index, and the
  * window's slot.
  */
-export const Place = { KEY, SHIFT, END, SLOT, OFFSET_MASK } as const;
+export const Place = { KEY, SHIFT, END, SLOT, OFFSET_MASK, placeOf } as const;
 
 /** The index in `places` for a key. */
 export function placeOf(key: number): number {
@@ -97,7 +97,7 @@ export class AddressSpace {
   /** All windows, ascending; they do not overlap. */
   #windows: MemoryWindow[] = [];
   /** Windows by an index that each keeps for its life: spans of chains hold it. */
-  readonly slots: (MemoryWindow | undefined)[] = [];
+  readonly slots: (MemoryWindow | undefined)[];
   /**
    * For each GiB and kind of access, as far as they do not share a place, where the buffer found last
    * there was. Integers only: they cost a third of doubles. For virtqueues, which look first.
@@ -105,6 +105,13 @@ export class AddressSpace {
   readonly places: Int32Array = new Int32Array(1 << (CACHE_BITS + PLACE_BITS)).fill(-1);
   /** Index into the views of the window that `locate` found, and the window's slot. */
   offset = 0;
+  /** How often the windows have changed. */
+  changes = 0;
+
+  /** `slots`: those of the space whose windows this one shows by other addresses. */
+  constructor(slots: (MemoryWindow | undefined)[] = []) {
+    this.slots = slots;
+  }
 
   get windows(): readonly MemoryWindow[] {
     return this.#windows;
@@ -197,5 +204,6 @@ export class AddressSpace {
     }
     this.#windows = windows.sort((a, b) => a.base - b.base);
     this.places.fill(-1);
+    this.changes++;
   }
 }

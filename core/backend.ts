@@ -3,6 +3,7 @@ import type { Static, TObject } from "typebox";
 import { accept, EPOLLIN, type Fd } from "../ffi/mod.ts";
 import { offeredParts } from "./declared-protocol.ts";
 import type { AnyDevice, Device, Host, Opened, QueueSpec } from "./device.ts";
+import { type DraftName, type ServedProtocol, serveProtocol } from "./drafts.ts";
 import { ProtocolError } from "./errors.ts";
 import { mask, RingFeature, VhostFeature } from "./features.ts";
 import { FrontEnd } from "./front-end.ts";
@@ -17,6 +18,10 @@ import { usable, withheld } from "./withheld.ts";
 export interface BackendContext {
   readonly loop: Loop;
   readonly log: Log;
+  /** Offers postcopy migration, and not to add memory region by region, which excludes it. */
+  readonly postcopy?: boolean | undefined;
+  /** Drafts to serve in place of what has their numbers now; none by default. */
+  readonly drafts?: readonly DraftName[] | undefined;
   /** Features not to offer, as `inflight-shmfd` or `ring-packed`. */
   readonly without?: readonly string[] | undefined;
 }
@@ -25,10 +30,11 @@ export interface BackendContext {
 const ACCEPT_RETRY = 200;
 
 /** Ring features that every device gets from the framework. */
-const ringFeatures = mask(
+export const ringFeatures: bigint = mask(
   RingFeature.INDIRECT_DESC,
   RingFeature.EVENT_IDX,
   RingFeature.VERSION_1,
+  RingFeature.ACCESS_PLATFORM,
   VhostFeature.LOG_ALL,
   RingFeature.RING_PACKED,
   // Rings are stopped and set up again by the usual messages: nothing else is needed for it.
@@ -38,18 +44,19 @@ const ringFeatures = mask(
 );
 
 /** Protocol features that every device gets from the framework. */
-const protocolFeatures = mask(
+export const protocolFeatures: bigint = mask(
   ProtocolFeature.MQ,
   ProtocolFeature.LOG_SHMFD,
   ProtocolFeature.REPLY_ACK,
   ProtocolFeature.BACKEND_REQ,
+  ProtocolFeature.CROSS_ENDIAN,
   ProtocolFeature.CONFIG,
   ProtocolFeature.BACKEND_SEND_FD,
   ProtocolFeature.INFLIGHT_SHMFD,
   ProtocolFeature.RESET_DEVICE,
   ProtocolFeature.INBAND_NOTIFICATIONS,
-  ProtocolFeature.CONFIGURE_MEM_SLOTS,
   ProtocolFeature.STATUS,
+  ProtocolFeature.GPA_ADDRESSES,
   ProtocolFeature.GET_VRING_BASE_INFLIGHT,
   ProtocolFeature.GET_VRING_BASE_SKIP_DRAIN,
 );
@@ -111,6 +118,8 @@ export class Backend {
   /** Virtio feature bits offered to drivers. */
   readonly offered: bigint;
   readonly offeredProtocol: bigint;
+  /** The messages that are served. */
+  readonly protocol: ServedProtocol;
   readonly frontEnd: FrontEnd;
   readonly #layout: Layout;
   #config: Uint8Array;
@@ -128,8 +137,9 @@ export class Backend {
     definition: AnyDevice,
     options: unknown,
     opened: Opened<TObject, string>,
-    { loop, log, without = [], frontEnd }: BackendContext & { readonly frontEnd: FrontEnd },
+    context: BackendContext & { readonly frontEnd: FrontEnd },
   ) {
+    const { loop, log, postcopy = false, drafts = [], frontEnd } = context;
     const { queues, features } = definition;
     const offer = opened.offer ?? Object.keys(features);
     this.definition = definition;
@@ -137,8 +147,13 @@ export class Backend {
     this.loop = loop;
     this.log = log;
     this.frontEnd = frontEnd;
-    const { virtio, protocol } = withheld(without, features);
-    const parts = protocolFeatures | offeredParts(definition, opened.device);
+    this.protocol = serveProtocol(drafts);
+    const { virtio, protocol } = withheld(context.without ?? [], features);
+    const parts =
+      protocolFeatures |
+      mask(postcopy ? ProtocolFeature.PAGEFAULT : ProtocolFeature.CONFIGURE_MEM_SLOTS) |
+      offeredParts(definition, opened.device) |
+      this.protocol.bits;
     this.offeredProtocol = usable(parts & ~protocol);
     this.queues = typeof queues === "function" ? queues(options) : queues;
     const order = definition.inOrder ? mask(RingFeature.IN_ORDER) : 0n;

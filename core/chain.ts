@@ -10,6 +10,7 @@ import type { Iovecs } from "../ffi/mod.ts";
 import { Access, type AddressSpace, type MemoryWindow } from "./address-space.ts";
 import { GuestError } from "./errors.ts";
 import { hex } from "./hex.ts";
+import type { Piece } from "./iotlb.ts";
 
 const { READ, WRITE } = Access;
 
@@ -78,7 +79,8 @@ export class Chain {
    */
   append(high: number, low: number, length: number, writable: boolean): void {
     const { count, space } = this;
-    if (!writable && count !== this.readableCount) throw readableAfterWritable(high, low);
+    if (!writable && count !== this.readableCount)
+      throw readableAfterWritable(high, low, this.head);
     const slot = space.locate(high, low, length, writable ? WRITE : READ);
     const at = count << SPAN_SHIFT;
     const spans = this.spans;
@@ -106,7 +108,8 @@ export class Chain {
     let left = length;
     while (left > 0) {
       const window = this.space.find(address, access);
-      if (window === null) throw this.space.fault("a buffer", start, length, address, access);
+      if (window === null)
+        throw this.space.fault(`chain ${this.head}: a buffer`, start, length, address, access);
       const size = Math.min(window.end - address, left);
       const at = this.count << SPAN_SHIFT;
       if (at === this.spans.length) this.#grow();
@@ -205,6 +208,19 @@ export class Chain {
   /** Adds `length` bytes of the device-writable stream to `iovecs`. False when they do not fit. */
   writableIovecs(iovecs: Iovecs, at: number, length: number): boolean {
     return this.#pushSpans(iovecs, at, length, this.readableCount, this.count);
+  }
+
+  /** Tells whether a buffer lies in one of `pieces`. */
+  uses(pieces: readonly Piece[]): boolean {
+    for (let i = 0; i < this.count; i++) {
+      const slot = this.spans[i << SPAN_SHIFT]!;
+      const from = this.#offset(i);
+      const to = from + this.#length(i);
+      if (pieces.some((piece) => piece.slot === slot && from < piece.to && piece.from < to)) {
+        return true;
+      }
+    }
+    return false;
   }
 
   #view(i: number, first: number, count: number): Uint8Array<ArrayBuffer> {
@@ -340,9 +356,10 @@ export class HeldChain extends Chain {
 }
 
 /** virtio 1.3, 2.7.4.2. */
-export function readableAfterWritable(high: number, low: number): GuestError {
+export function readableAfterWritable(high: number, low: number, head: number): GuestError {
+  const address = hex(high * 4294967296 + (low >>> 0));
   return new GuestError(
-    `the device-readable buffer at ${hex(high * 4294967296 + (low >>> 0))} follows a device-writable one`,
+    `chain ${head}: the device-readable buffer at ${address} follows a device-writable one`,
     "virtio 1.3 2.7.4.2",
   );
 }

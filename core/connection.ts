@@ -7,8 +7,8 @@
 import { EPOLLIN, type Fd, MessageBuffer } from "../ffi/mod.ts";
 import { ProtocolError } from "./errors.ts";
 import type { Loop, Watch } from "./loop.ts";
-import { Header, payloadSizes } from "./payloads.ts";
-import { Flag, frontEndMessageByCode, MAX_PAYLOAD, type MessageRow } from "./protocol.ts";
+import { Header, payloadSizes, U64 } from "./payloads.ts";
+import { Flag, MAX_PAYLOAD, type MessageRow } from "./protocol.ts";
 
 /** Messages handled in a row before other sources of events get their turn. */
 const MESSAGES_PER_ROUND = 64;
@@ -23,9 +23,15 @@ export class Message {
   readonly payload: Uint8Array;
   readonly fds: (Fd | null)[];
 
-  constructor(code: number, needReply: boolean, payload: Uint8Array, fds: Fd[]) {
+  constructor(
+    code: number,
+    row: MessageRow | undefined,
+    needReply: boolean,
+    payload: Uint8Array,
+    fds: Fd[],
+  ) {
     this.code = code;
-    this.row = frontEndMessageByCode.get(code);
+    this.row = row;
     this.needReply = needReply;
     this.payload = payload;
     this.fds = fds;
@@ -58,6 +64,7 @@ export interface ConnectionEvents {
 
 export class Connection {
   readonly #socket: Fd;
+  readonly #rows: ReadonlyMap<number, MessageRow>;
   readonly #events: ConnectionEvents;
   readonly #watch: Watch;
   readonly #in = new MessageBuffer(Header.size + MAX_PAYLOAD);
@@ -67,9 +74,20 @@ export class Connection {
   #fds: Fd[] = [];
   #paused = false;
   #closed = false;
+  /** Requests of ours that the front-end has not answered yet. */
+  #asked: { readonly code: number; answered(value: bigint): void }[] = [];
 
-  /** Takes `socket`, which must be non-blocking or is only read when readable. */
-  constructor(socket: Fd, loop: Loop, events: ConnectionEvents) {
+  /**
+   * Takes `socket`, which must be non-blocking or is only read when readable. `rows` describes what
+   * comes in, by code.
+   */
+  constructor(
+    socket: Fd,
+    loop: Loop,
+    rows: ReadonlyMap<number, MessageRow>,
+    events: ConnectionEvents,
+  ) {
+    this.#rows = rows;
     this.#socket = socket;
     this.#events = events;
     this.#watch = loop.watch(socket.number, EPOLLIN, () => this.#readable());
@@ -89,11 +107,21 @@ export class Connection {
 
   /** Answers a request. Ends the connection when the front-end does not read its replies. */
   reply(code: number, payload: Uint8Array, fds: readonly number[] = []): void {
+    this.#send(code, Flag.VERSION | Flag.REPLY, payload, fds);
+  }
+
+  /**
+   * Sends a request of our own, which only a draft of the protocol knows here. `answered` gets the
+   * u64 that it is acknowledged with; without it no acknowledgement is asked for.
+   */
+  request(code: number, payload: Uint8Array, answered: ((value: bigint) => void) | null): void {
+    if (answered !== null) this.#asked.push({ code, answered });
+    this.#send(code, Flag.VERSION | (answered === null ? 0 : Flag.NEED_REPLY), payload);
+  }
+
+  #send(code: number, flags: number, payload: Uint8Array, fds: readonly number[] = []): void {
     if (this.#closed) return;
-    Header.encode(
-      { request: code, flags: Flag.VERSION | Flag.REPLY, size: payload.length },
-      this.#out.data,
-    );
+    Header.encode({ request: code, flags, size: payload.length }, this.#out.data);
     this.#out.data.set(payload, Header.size);
     const length = Header.size + payload.length;
     let sent: number;
@@ -157,8 +185,11 @@ export class Connection {
     if ((flags & Flag.VERSION_MASK) !== Flag.VERSION) {
       fatal(`message ${request} has protocol version ${flags & Flag.VERSION_MASK}, not 1`);
     }
-    if ((flags & Flag.REPLY) !== 0) fatal(`message ${request} is marked as a reply`);
-    const row = frontEndMessageByCode.get(request);
+    if ((flags & Flag.REPLY) !== 0) {
+      if (this.#asked[0]?.code === request && size === U64.size) return size;
+      fatal(`message ${request} is marked as a reply`);
+    }
+    const row = this.#rows.get(request);
     const { min, max } =
       row === undefined ? { min: 0, max: MAX_PAYLOAD } : payloadSizes[row.payload];
     if (size < min || size > max) {
@@ -175,7 +206,12 @@ export class Connection {
     this.#fds = [];
     this.#have = 0;
     this.#need = Header.size;
-    this.#events.message(new Message(request, (flags & Flag.NEED_REPLY) !== 0, payload, fds));
+    if ((flags & Flag.REPLY) !== 0) {
+      for (const fd of fds) fd.close();
+      return this.#asked.shift()?.answered(U64.decode(payload).value);
+    }
+    const needReply = (flags & Flag.NEED_REPLY) !== 0;
+    this.#events.message(new Message(request, this.#rows.get(request), needReply, payload, fds));
   }
 
   #endOfFile(): Error | null {

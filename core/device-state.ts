@@ -11,6 +11,9 @@ import {
   errno,
   type Fd,
   libc,
+  O_ACCMODE,
+  O_RDONLY,
+  O_WRONLY,
   S_IFIFO,
   S_IFREG,
   S_IFSOCK,
@@ -56,6 +59,10 @@ export class StateTransfer implements Disposable {
     const type = fd.fileType();
     if (type !== S_IFIFO && type !== S_IFSOCK && type !== S_IFREG) {
       throw new ProtocolError("Cannot transfer state: the descriptor is no pipe, socket or file");
+    }
+    const wrongEnd = direction === "save" ? O_RDONLY : O_WRONLY;
+    if ((fd.statusFlags() & O_ACCMODE) === wrongEnd) {
+      throw new ProtocolError(`Cannot ${direction} state: the descriptor is open the other way`);
     }
     this.#fd = fd;
     this.#context = context;

@@ -10,7 +10,11 @@ import { mapSharedFile } from "./shared-file.ts";
 const PAGE_SIZE = 4096;
 
 export class DirtyLog implements Disposable {
-  #bits: Uint8Array<ArrayBuffer> = new Uint8Array(0);
+  /** The mapping's whole words. Bytes would do, but the hottest code of Bun 1.4 sets wrong bits in those. */
+  #words: Int32Array<ArrayBuffer> = new Int32Array(0);
+  /** Bits of the mapping before the log, and pages that it has bits for. */
+  #skip = 0;
+  #pages = 0;
   #mapping: Mapping | null = null;
   /** Tells the front-end that there are new marks, if it wants to know. */
   readonly signal = new Notifier("log");
@@ -24,34 +28,46 @@ export class DirtyLog implements Disposable {
       throw new ProtocolError(`Cannot use a dirty log of ${size} bytes`);
     }
     const { mapping, skip } = mapSharedFile("a dirty log", fd, offset, size);
+    const window = mapping.windows[0]!;
+    if (skip + size > window.length) {
+      // Only in files of huge pages, which are mapped from a boundary of theirs on.
+      mapping[Symbol.dispose]();
+      throw new ProtocolError(`Cannot use a dirty log of ${size} bytes at offset ${offset}`);
+    }
     this.#unmap();
     this.#mapping = mapping;
-    // At most a page and a window: one view holds it.
-    const window = mapping.windows[0]!;
-    this.#bits = window.u8.subarray(skip, Math.min(skip + size, window.length));
+    this.#words = window.i32;
+    this.#skip = skip * 8;
+    this.#pages = size * 8;
   }
 
   /** Marks the pages of `length` bytes at a guest-physical address, after they were written. */
   mark(physical: number, length: number): void {
     if (length === 0) return;
-    const bits = this.#bits;
-    const last = Math.floor((physical + length - 1) / PAGE_SIZE);
+    const words = this.#words;
+    const skip = this.#skip;
+    const last = Math.min(Math.floor((physical + length - 1) / PAGE_SIZE), this.#pages - 1);
     for (let page = Math.floor(physical / PAGE_SIZE); page <= last; page++) {
-      const at = Math.floor(page / 8);
-      if (at >= bits.length) return;
+      const bit = skip + page;
       // An atomic access even when the bit is set: it orders the data before what the front-end,
       // which clears the bit and then reads the page, sees.
-      Atomics.or(bits, at, 1 << (page & 7));
+      Atomics.or(words, Math.floor(bit / 32), 1 << (bit & 31));
     }
   }
 
-  [Symbol.dispose](): void {
+  /** Forgets the log and its signal, as when a driver begins anew. */
+  release(): void {
     this.#unmap();
     this.signal.replace(null);
   }
 
+  [Symbol.dispose](): void {
+    this.release();
+  }
+
   #unmap(): void {
-    this.#bits = new Uint8Array(0);
+    this.#words = new Int32Array(0);
+    this.#pages = 0;
     this.#mapping?.[Symbol.dispose]();
     this.#mapping = null;
   }
@@ -64,4 +80,6 @@ export interface RingLog {
   readonly ring: number | null;
   /** The descriptor ring of a packed virtqueue, which the device writes too. */
   readonly descriptors: number;
+  /** Pages of a ring that an IOMMU has scattered: each write to it marks all of them. */
+  readonly pages?: readonly number[];
 }

@@ -1,5 +1,6 @@
 /** Handling the available chains of one virtqueue: the loop that no device has to write. */
 import { type Device, STOP } from "./device.ts";
+import { TranslationMiss } from "./iotlb.ts";
 import type { Queue } from "./queue.ts";
 
 /** Chains handled before other queues and sockets get their turn. */
@@ -37,7 +38,9 @@ export class Drain {
     } catch (error) {
       if (this.#handling) queue.putBack();
       this.#handling = false;
-      queue.publish();
+      // What comes before a chain that has to wait does not wait with it.
+      if (error instanceof TranslationMiss) this.#publish();
+      else queue.publish();
       throw error;
     } finally {
       queue.draining = false;
@@ -51,7 +54,7 @@ export class Drain {
     this.#started = performance.now();
     queue.suppressKicks();
     for (let budget = BUDGET; budget > 0; budget--) {
-      if (!queue.next()) {
+      if (!queue.advance()) {
         this.#publish();
         staged = 0;
         // A driver that goes on adding chains spends the budget as well.

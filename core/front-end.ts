@@ -99,6 +99,10 @@ export class FrontEnd implements FrontEndServices {
   }
 
   async setHostNotifier(queue: number, area: HostNotifierArea | null): Promise<void> {
+    const queues = this.session?.backend.queues;
+    if (queues !== undefined && queues[queue] === undefined) {
+      throw new RangeError(`Cannot set a notifier of vring ${queue}: there are ${queues.length}`);
+    }
     const payload = VringArea.encode({
       index: BigInt(queue | (area === null ? VRING_NO_FD : 0)),
       size: BigInt(area?.size ?? 0),

@@ -49,6 +49,7 @@ export class Loop implements Disposable {
   #evented = false;
   #inRound = false;
   #stopped = false;
+  #visitSoon = false;
   #pump: Pump | null = null;
 
   constructor() {
@@ -117,12 +118,19 @@ export class Loop implements Disposable {
       const count = this.#round(this.#timeout(idle ? IDLE_YIELD : SETTLE_YIELD));
       idle = count === 0;
       const passed = this.#now - lastYield;
-      if (count < 0 || passed >= (idle ? SETTLE_YIELD : BUSY_YIELD)) {
+      const due = count < 0 || this.#visitSoon;
+      if (due || passed >= (idle ? SETTLE_YIELD : BUSY_YIELD)) {
+        this.#visitSoon = false;
         await new Promise((resolve) => setTimeout(resolve, 1));
         this.#now = performance.now();
         lastYield = this.#now;
       }
     }
+  }
+
+  /** Visits the JavaScript event loop after this round: somebody's promise was settled. */
+  visitSoon(): void {
+    this.#visitSoon = true;
   }
 
   /** Makes `run` return after the current round. */

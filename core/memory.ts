@@ -22,6 +22,12 @@ export interface RegionSpec {
   readonly mmapOffset: number;
 }
 
+/** Where the pages of memory come from that was mapped before they have come. */
+export interface PageSource {
+  /** Lets whoever touches a page of a new mapping wait for it. Throws when that cannot be. */
+  awaitPages(address: number, length: number): void;
+}
+
 /** A mapped region. */
 export class MemoryRegion implements Disposable {
   readonly spec: RegionSpec;
@@ -30,15 +36,26 @@ export class MemoryRegion implements Disposable {
   readonly host: number;
   readonly #mapping: Mapping;
 
+  /** The pages of the file that are mapped, in the address space of the process. */
+  get range(): { readonly address: number; readonly length: number } {
+    return this.#mapping;
+  }
+
   /**
    * Maps the region and keeps the memory from shrinking where the file allows that. Does not take
    * `fd`. Throws `ProtocolError` when the file is too small, `SystemError` when it cannot be mapped.
    */
-  constructor(spec: RegionSpec, fd: Fd) {
+  constructor(spec: RegionSpec, fd: Fd, source: PageSource | null = null) {
     const { mapping, skip } = mapSharedFile("a memory region", fd, spec.mmapOffset, spec.size);
     this.spec = spec;
     this.#mapping = mapping;
     this.host = this.#mapping.address + skip;
+    try {
+      source?.awaitPages(this.#mapping.address, this.#mapping.length);
+    } catch (error) {
+      this.#mapping[Symbol.dispose]();
+      throw error;
+    }
     this.windows = this.#makeWindows(spec.guestAddress - skip);
   }
 
@@ -53,6 +70,12 @@ export class MemoryRegion implements Disposable {
     });
     // The mapping's range may reach beyond the region by more than a window.
     return windows.filter(({ base, end }) => base < end);
+  }
+
+  /** Tells whether a front-end user address is in the region. */
+  holds(userAddress: number): boolean {
+    const at = userAddress - this.spec.userAddress;
+    return at >= 0 && at < this.spec.size;
   }
 
   [Symbol.dispose](): void {
@@ -79,8 +102,12 @@ function overlaps(a: number, b: number, size: number, otherSize: number): boolea
 /** The memory table of one session. */
 export class GuestMemory extends AddressSpace implements Disposable {
   #regions: readonly MemoryRegion[] = [];
+  /** The region that a user address was found in last. */
+  #lastUser: MemoryRegion | null = null;
   /** A device was given up while it held buffers in this memory. */
   #haunted = false;
+  /** While it is set, new regions get their pages from there: touching one may put us to sleep. */
+  source: PageSource | null = null;
 
   get regions(): readonly MemoryRegion[] {
     return this.#regions;
@@ -88,12 +115,34 @@ export class GuestMemory extends AddressSpace implements Disposable {
 
   /** Finds `length` bytes at a front-end user address, in one region. Null when they are not. */
   findUser(userAddress: number, length: number): UserRange | null {
+    return this.#findIn(userAddress, length, "userAddress");
+  }
+
+  /** The same by guest-physical address. */
+  findGuest(guestAddress: number, length: number): UserRange | null {
+    return this.#findIn(guestAddress, length, "guestAddress");
+  }
+
+  #findIn(address: number, length: number, kind: "userAddress" | "guestAddress"): UserRange | null {
     for (const { spec, host } of this.#regions) {
-      const at = userAddress - spec.userAddress;
+      const at = address - spec[kind];
       if (at < 0 || at + length > spec.size) continue;
       return { host: host + at, guestAddress: spec.guestAddress + at };
     }
     return null;
+  }
+
+  /** The window of a front-end user address, or null; sets `offset` to the index in its views. */
+  findUserWindow(userAddress: number): MemoryWindow | null {
+    if (!this.#lastUser?.holds(userAddress)) {
+      this.#lastUser = this.#regions.find((region) => region.holds(userAddress)) ?? null;
+      if (this.#lastUser === null) return null;
+    }
+    const { guestAddress, userAddress: start } = this.#lastUser.spec;
+    const address = guestAddress + (userAddress - start);
+    const window = this.find(address);
+    if (window !== null) this.offset = address - window.origin;
+    return window;
   }
 
   /**
@@ -106,7 +155,7 @@ export class GuestMemory extends AddressSpace implements Disposable {
     try {
       specs.forEach((spec, i) => {
         checkDisjoint(spec, regions);
-        regions.push(new MemoryRegion(spec, fds[i]!));
+        regions.push(new MemoryRegion(spec, fds[i]!, this.source));
       });
     } catch (error) {
       for (const region of regions) region[Symbol.dispose]();
@@ -124,7 +173,7 @@ export class GuestMemory extends AddressSpace implements Disposable {
     }
     checkDisjoint(spec, this.#regions);
     checkTotal([...this.#regions.map((region) => region.spec), spec]);
-    this.#install([...this.#regions, new MemoryRegion(spec, fd)]);
+    this.#install([...this.#regions, new MemoryRegion(spec, fd, this.source)]);
   }
 
   /** The region with these addresses and this size; the offset in the file does not matter. */
@@ -161,6 +210,7 @@ export class GuestMemory extends AddressSpace implements Disposable {
 
   #install(regions: readonly MemoryRegion[]): void {
     this.#regions = regions;
+    this.#lastUser = null;
     this.install(regions.flatMap((region) => region.windows));
   }
 }

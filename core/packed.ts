@@ -15,58 +15,32 @@
  * a plain access.
  */
 import { runtime } from "../ffi/mod.ts";
-import { GuestError, ProtocolError } from "./errors.ts";
-import { hex } from "./hex.ts";
+import { Place, placeOf } from "./address-space.ts";
+import { readableAfterWritable } from "./chain.ts";
 import { InOrder } from "./in-order.ts";
 import { PackedInflight, type RecordedChain } from "./inflight-packed.ts";
-import { badAddress, Descriptor, Queue, type QueueOptions, type Rules } from "./queue.ts";
+import {
+  cut,
+  Event,
+  Flags,
+  mixed,
+  overrun,
+  Position,
+  packedRingBytes,
+  rules,
+  trueBase,
+  twice,
+} from "./packed-format.ts";
+import { badAddress, Descriptor, markPages, Queue, type QueueOptions } from "./queue.ts";
 
-const { NEXT, WRITE, INDIRECT, ADDRESS_LIMIT } = Descriptor;
-/** The two flags that tell whose a slot is (2.8.1). */
-const AVAIL = 1 << 7;
-const USED = 1 << 15;
-const OWNER = AVAIL | USED;
-
-/** The bytes of an event suppression area: a position, then flags (2.8.14). */
-const EVENT_SIZE = 4;
-/** Flags of an event suppression area (2.8.10), as bits of its 32-bit word. */
-const ENABLE = 0;
-const DISABLE = 1 << 16;
-const DESC = 2 << 16;
-const EVENT_FLAGS = 3 << 16;
-
-/** A position in 16 bits: the slot, and the wrap counter above it. */
-const SLOT = 0x7fff;
-const WRAP = 0x8000;
-/** Both positions of a ring that nobody has used, as SET_VRING_BASE encodes them. */
-const FRESH = 0x8000_8000;
-
+const { WRITE, INDIRECT, ADDRESS_LIMIT } = Descriptor;
+const { SHIFT, END, SLOT: PLACE_SLOT, OFFSET_MASK } = Place;
+const { AVAIL, OWNER, OWNER_BITS, NEXT_BIT, INDIRECT_BIT, WRITE_SHIFT } = Flags;
+const { SIZE: EVENT_SIZE, ENABLE, DISABLE, DESC, FLAGS: EVENT_FLAGS } = Event;
+const { SLOT, WRAP } = Position;
+const USED = OWNER ^ AVAIL;
 /** Buffer ids that there are. */
 const IDS = 65_536;
-
-const rules: Rules = {
-  descriptor: "virtio 1.3 2.8.13",
-  chain: "virtio 1.3 2.8.17",
-  table: "virtio 1.3 2.8.7",
-  tableUse: "virtio 1.3 2.8.19",
-};
-
-/** Bytes of the three parts for a ring of `size` descriptors. */
-export const packedRingBytes = (size: number) => ({
-  descriptor: Descriptor.SIZE * size,
-  available: EVENT_SIZE,
-  used: EVENT_SIZE,
-});
-
-/** Throws `ProtocolError` unless both positions of a base are in the ring and at most a lap apart. */
-export function checkPackedBase(base: number, size: number): void {
-  const available = base & SLOT;
-  const used = (base >>> 16) & SLOT;
-  const sameLap = ((base ^ (base >>> 16)) & WRAP) === 0;
-  if (available >= size || used >= size || (sameLap ? available < used : available > used)) {
-    throw new ProtocolError(`Cannot start a packed ring of ${size} descriptors at ${hex(base)}`);
-  }
-}
 
 /**
  * Its parts are the descriptor ring and the driver's and the device's event areas, aligned to 16, 4
@@ -92,6 +66,8 @@ export class PackedQueue extends Queue {
   #usedFlags: number;
   /** Slots that may be taken before some are shown as used: all, less those taken and not shown. */
   #room: number;
+  /** The last word of the descriptor that `#walk` ended with. */
+  #lastLink = 0;
   /** Slots used since the last `publish`, and the first of them with the flags that show it. */
   #staged = 0;
   #gate = 0;
@@ -105,14 +81,14 @@ export class PackedQueue extends Queue {
   constructor(options: QueueOptions) {
     super(options, rules);
     const { size } = options;
-    const ring = runtime.view(options.descriptor, Descriptor.SIZE * size);
+    const ring = runtime.view(options.descriptor, packedRingBytes(size).descriptor);
     this.#words = new Int32Array(ring);
     this.#halves = new Uint16Array(ring);
     this.#driverEvent = new Int32Array(runtime.view(options.available, EVENT_SIZE));
     this.#deviceEvent = new Int32Array(runtime.view(options.used, EVENT_SIZE));
     this.#eventIdx = options.eventIdx;
     this.#order = options.inOrder ? new InOrder(size, IDS) : null;
-    let base = this.#trueBase(options.base);
+    let base = trueBase(this.#halves, options.base);
     const { inflight } = options;
     if (inflight != null) {
       const { bytes, queueSize } = inflight;
@@ -129,18 +105,6 @@ export class PackedQueue extends Queue {
     this.#usedFlags = (used & WRAP) !== 0 ? OWNER : 0;
     const ahead = this.#nextAvailable - this.#nextUsed;
     this.#room = size - ahead - (((available ^ used) & WRAP) !== 0 ? size : 0);
-  }
-
-  /**
-   * Front-ends that know of split rings only send 0 for a ring that nobody has used, as UML does:
-   * slot 0 with both wrap counters 0, which is where a ring stands after an odd number of laps. The
-   * flags of slot 0 tell: on an unused ring it is zero or available in the first lap.
-   *
-   * 0x80008000, which QEMU sends for a ring in use when the back-end was restarted, cannot be mended
-   * like this: only in-flight tracking knows where such a ring stands.
-   */
-  #trueBase(base: number): number {
-    return base === 0 && (this.#halves[7]! & USED) === 0 ? FRESH : base;
   }
 
   get replays(): number {
@@ -162,18 +126,15 @@ export class PackedQueue extends Queue {
     const link = Atomics.load(words, at + 3);
     const flags = link >>> 16;
     if ((flags & OWNER) !== this.#availableFlags) return false;
-    const { chain } = this;
-    chain.head = first;
-    chain.setCounts(0, 0, 0, 0);
+    this.chain.head = first;
     if ((flags & INDIRECT) !== 0) {
       const length = words[at + 2]!;
       const table = this.openTable(first, words[at]!, words[at + 1]!, length, flags);
-      this.#appendTable(table, this.tableBase, length >> 4);
+      this.#walkTable(table, this.tableBase, length >> 4);
       this.#enter(first, 1, link & 0xffff);
     } else {
-      this.#append(words, at, first, flags);
-      if ((flags & NEXT) === 0) this.#enter(first, 1, link & 0xffff);
-      else this.#loadRest(first);
+      const slots = this.#walk(words, at, link, this.#room, true);
+      this.#enter(first, slots, this.#lastLink & 0xffff);
     }
     return true;
   }
@@ -183,13 +144,12 @@ export class PackedQueue extends Queue {
     const { id, slots, words } = recorded;
     if (this.#slots[id] !== 0) throw twice(id, 0);
     this.chain.head = 0;
-    this.chain.setCounts(0, 0, 0, 0);
     const flags = words[3]! >>> 16;
     if (slots === 1 && (flags & INDIRECT) !== 0) {
       const length = words[2]!;
       const table = this.openTable(0, words[0]!, words[1]!, length, flags);
-      this.#appendTable(table, this.tableBase, length >> 4);
-    } else this.#appendTable(words, 0, slots);
+      this.#walkTable(table, this.tableBase, length >> 4);
+    } else this.#walkTable(words, 0, slots);
     this.checkTotal();
     this.chain.head = id;
     this.#slots[id] = slots;
@@ -201,40 +161,88 @@ export class PackedQueue extends Queue {
     return true;
   }
 
-  /** Loads a list of several descriptors behind its first one. */
-  #loadRest(first: number): void {
-    const words = this.#words;
-    let owner = this.#availableFlags;
-    let slot = first;
-    for (let slots = 2; ; slots++) {
-      if (slots > this.#room) throw overrun(first, this.#room);
-      if (++slot === this.size) {
-        slot = 0;
-        owner ^= OWNER;
+  /** Makes the chain of all descriptors of a table; of their flags only WRITE counts (2.8.7). */
+  #walkTable(table: Int32Array<ArrayBuffer>, base: number, count: number): void {
+    this.#walk(table, base, table[base + 3]!, count, false);
+  }
+
+  /**
+   * Makes the chain of the descriptors from word `first` on, whose own last word is `firstLink`: of a
+   * list in the ring that ends where its flags say so, or of `limit` ones of a table. Returns how
+   * many there were, and leaves the last one's last word in `#lastLink`.
+   *
+   * This is `Chain.append` for the common buffer, one that lies in the window found last, with
+   * everything in locals: a request spends most of its time here.
+   */
+  #walk(
+    table: Int32Array<ArrayBuffer>,
+    first: number,
+    firstLink: number,
+    limit: number,
+    listed: boolean,
+  ): number {
+    const { chain } = this;
+    const { places } = this.memory;
+    let { spans } = chain;
+    let owner = this.#availableFlags << 16;
+    let at = first;
+    let link = firstLink;
+    let count = 0;
+    let readableCount = 0;
+    let readableBytes = 0;
+    let writableBytes = 0;
+    for (let steps = 1; ; steps++) {
+      const low = table[at]!;
+      const high = table[at + 1]!;
+      const length = table[at + 2]!;
+      if ((high & ADDRESS_LIMIT) !== 0) {
+        throw badAddress((listed ? at : at - first) >> 2, low, high, rules.descriptor);
       }
-      const at = slot << 2;
-      const link = words[at + 3]!;
-      const flags = link >>> 16;
-      if ((flags & OWNER) !== owner) throw cut(first, slot);
-      if ((flags & INDIRECT) !== 0) throw mixed(slot);
-      this.#append(words, at, slot, flags);
-      if ((flags & NEXT) === 0) return this.#enter(first, slots, link & 0xffff);
+      const write = (link >>> WRITE_SHIFT) & 1;
+      const key = (high << 3) | ((low >>> 29) & 6) | write;
+      const place = placeOf(key);
+      const offset = ((low & OFFSET_MASK) + places[place + SHIFT]!) | 0;
+      const span = count << 2;
+      if (
+        places[place] !== key ||
+        offset < 0 ||
+        // Also true for a length of 0.
+        (length - 1) >>> 0 >= places[place + END]! - offset ||
+        span >= spans.length
+      ) {
+        chain.setCounts(count, readableCount, readableBytes, writableBytes);
+        chain.append(high, low, length, write !== 0);
+        ({ count, readableCount, readableBytes, writableBytes, spans } = chain);
+      } else {
+        spans[span] = places[place + PLACE_SLOT]!;
+        spans[span + 1] = offset;
+        spans[span + 2] = length;
+        count++;
+        if (write !== 0) writableBytes += length;
+        else {
+          readableBytes += length;
+          if (++readableCount !== count) throw readableAfterWritable(high, low, chain.head);
+        }
+      }
+      if (listed ? (link & NEXT_BIT) === 0 : steps === limit) {
+        this.#lastLink = link;
+        chain.setCounts(count, readableCount, readableBytes, writableBytes);
+        return steps;
+      }
+      at += 4;
+      if (!listed) {
+        link = table[at + 3]!;
+        continue;
+      }
+      if (steps >= limit) throw overrun(first >> 2, limit);
+      if (at === table.length) {
+        at = 0;
+        owner ^= OWNER_BITS;
+      }
+      link = table[at + 3]!;
+      if ((link & OWNER_BITS) !== owner) throw cut(first >> 2, at >> 2);
+      if ((link & INDIRECT_BIT) !== 0) throw mixed(at >> 2);
     }
-  }
-
-  /** Appends all buffers of an indirect table; of its flags only WRITE counts (2.8.7). */
-  #appendTable(table: Int32Array<ArrayBuffer>, base: number, count: number): void {
-    for (let i = 0, at = base; i < count; i++, at = (at + 4) | 0) {
-      this.#append(table, at, i, table[at + 3]! >>> 16);
-    }
-  }
-
-  /** Appends the buffer of a descriptor whose flags are known. */
-  #append(table: Int32Array<ArrayBuffer>, at: number, index: number, flags: number): void {
-    const low = table[at]!;
-    const high = table[at + 1]!;
-    if ((high & ADDRESS_LIMIT) !== 0) throw badAddress(index, low, high, rules.descriptor);
-    this.chain.append(high, low, table[at + 2]!, (flags & WRITE) !== 0);
   }
 
   /** The chain that begins at slot `first` is complete: takes it. */
@@ -264,6 +272,7 @@ export class PackedQueue extends Queue {
     const slots = this.#slots[id]!;
     this.#slots[id] = 0;
     this.inFlight--;
+    if (this.log !== null) this.forget(id);
     this.#order?.putBack(id);
     if (this.#replaying !== null) {
       this.#replay.unshift(this.#replaying);
@@ -302,7 +311,6 @@ export class PackedQueue extends Queue {
     const slot = this.#nextUsed;
     const flags = written > 0 ? this.#usedFlags | WRITE : this.#usedFlags;
     if (this.#inflight !== null) this.#inflight.complete(id);
-    if (this.log !== null) this.#mark(id, slot);
     this.#slots[id] = 0;
     this.#words[(slot << 2) + 2] = written;
     this.#halves[(slot << 3) + 6] = id;
@@ -311,6 +319,7 @@ export class PackedQueue extends Queue {
       this.#gate = slot;
       this.#gateFlags = flags;
     } else this.#halves[(slot << 3) + 7] = flags;
+    if (this.log !== null) this.#mark(id, slot);
     this.#staged += slots;
     let next = slot + slots;
     if (next >= this.size) {
@@ -338,6 +347,7 @@ export class PackedQueue extends Queue {
 
   suppressKicks(): void {
     this.#deviceEvent[0] = DISABLE;
+    if (this.log !== null) this.#markEvent();
   }
 
   requestKick(): boolean {
@@ -345,7 +355,7 @@ export class PackedQueue extends Queue {
     const wrap = this.#availableFlags === AVAIL ? WRAP : 0;
     // The store must be visible before the flags are read again; Atomics order the two.
     Atomics.store(this.#deviceEvent, 0, this.#eventIdx ? DESC | wrap | slot : ENABLE);
-    if (this.log !== null) this.markRing(0, EVENT_SIZE);
+    if (this.log !== null) this.#markEvent();
     const flags = Atomics.load(this.#words, (slot << 2) + 3) >>> 16;
     return (flags & OWNER) === this.#availableFlags;
   }
@@ -353,6 +363,11 @@ export class PackedQueue extends Queue {
   #mark(id: number, slot: number): void {
     this.markChain(id);
     this.#markRing(slot);
+  }
+
+  #markEvent(): void {
+    this.markRing(0, EVENT_SIZE);
+    this.log!.log.signal.send();
   }
 
   /** Marks the slots of what is submitted again: the in-flight part may have mended them. */
@@ -371,7 +386,8 @@ export class PackedQueue extends Queue {
 
   /** Marks a slot of the ring, which device and driver both write. */
   #markRing(slot: number): void {
-    const { log, descriptors } = this.log!;
+    const { log, descriptors, pages } = this.log!;
+    if (pages !== undefined) return markPages(this.log!, pages);
     log.mark(descriptors + slot * Descriptor.SIZE, Descriptor.SIZE);
   }
 
@@ -384,32 +400,4 @@ export class PackedQueue extends Queue {
     const slot = lap === this.#usedFlags ? event & SLOT : (event & SLOT) - this.size;
     return slot < this.#nextUsed && slot >= this.#nextUsed - staged;
   }
-}
-
-function overrun(first: number, room: number): GuestError {
-  return new GuestError(
-    `the chain from slot ${first} is longer than the ${room} slots that are not in use`,
-    rules.chain,
-  );
-}
-
-function cut(first: number, slot: number): GuestError {
-  return new GuestError(
-    `the chain from slot ${first} goes on in slot ${slot}, which is not available`,
-    "virtio 1.3 2.8.6",
-  );
-}
-
-function mixed(slot: number): GuestError {
-  return new GuestError(
-    `the indirect descriptor in slot ${slot} is part of a list`,
-    rules.tableUse,
-  );
-}
-
-function twice(id: number, first: number): GuestError {
-  return new GuestError(
-    `the chain from slot ${first} has buffer id ${id}, which is in flight`,
-    "virtio 1.3 2.8.21.1",
-  );
 }

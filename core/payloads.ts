@@ -27,6 +27,18 @@ export const Region = layout(
   Type.Object({ guestAddress: le64(), size: le64(), userAddress: le64(), mmapOffset: le64() }),
 );
 
+/** The same with XEN_MMAP; the domain's memory is granted or foreign, as the flags say. */
+export const XenRegion = layout(
+  Type.Object({
+    guestAddress: le64(),
+    size: le64(),
+    userAddress: le64(),
+    mmapOffset: le64(),
+    flags: le32(),
+    domain: le32(),
+  }),
+);
+
 /** Memory regions description without its entries. */
 export const MemTableHeader = layout(Type.Object({ count: le32(), padding: le32() }));
 
@@ -101,6 +113,11 @@ export const CryptoSession = layout(
   Type.Object({ operation: le64(), body: raw(1056), sessionId: le64() }),
 );
 
+/** Back-end specifications, of the draft `standalone`. */
+export const BackendSpecs = layout(
+  Type.Object({ deviceId: le32(), configSize: le32(), minQueues: le32(), maxQueues: le32() }),
+);
+
 /** The largest config space a message carries. */
 export const MAX_CONFIG_SIZE = 256;
 
@@ -122,11 +139,12 @@ export const payloadSizes = {
   vringState: exactly(VringState.size),
   vringAddr: exactly(VringAddr.size),
   memTable: {
-    min: MemTableHeader.size,
-    max: MemTableHeader.size + MAX_TABLE_REGIONS * Region.size,
+    // Empty where it answers the reply that lists the addresses of postcopied memory.
+    min: 0,
+    max: MemTableHeader.size + MAX_TABLE_REGIONS * XenRegion.size,
   },
   // libvhost-user's own front-ends of 2019 sent the region without its leading padding.
-  memRegion: { min: Region.size, max: SingleRegion.size },
+  memRegion: { min: Region.size, max: SingleRegion.size - Region.size + XenRegion.size },
   // With LOG_SHMFD an area, without it a bare address.
   log: exactly(LogArea.size),
   // QEMU sends a u64 that nobody reads, others nothing.
@@ -142,6 +160,7 @@ export const payloadSizes = {
   shmemMap: exactly(ShmemMap.size),
   shmemConfig: exactly(ShmemConfig.size),
   cryptoSession: exactly(CryptoSession.size),
+  backendSpecs: exactly(BackendSpecs.size),
 } as const satisfies Record<string, PayloadSize>;
 
 export type PayloadName = keyof typeof payloadSizes;

@@ -61,7 +61,8 @@ export interface MessageRow {
 
 const P = ProtocolFeature;
 
-function row(
+/** A message that is acknowledged on demand and carries nothing, unless `extra` says otherwise. */
+export function row(
   code: number,
   name: string,
   payload: PayloadName = "none",
@@ -203,6 +204,9 @@ export const VRING_INDEX_MASK = 0xff;
 export const VRING_NO_FD = 0x100;
 /** Flag of SET_VRING_ADDR: writes to the used ring are marked in the dirty log. */
 export const VRING_LOG = 1;
+
+/** Types of IOTLB messages. */
+export const IotlbMessage = { MISS: 1, UPDATE: 2, INVALIDATE: 3, ACCESS_FAIL: 4 } as const;
 
 /** Flags of SET_CONFIG. */
 export const ConfigFlag = { WRITABLE: 0, MIGRATION: 1 } as const;

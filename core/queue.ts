@@ -4,6 +4,7 @@ import { Chain, type ChainOwner, HeldChain } from "./chain.ts";
 import type { Virtqueue } from "./device.ts";
 import type { RingLog } from "./dirty-log.ts";
 import { GuestError } from "./errors.ts";
+import type { Piece } from "./iotlb.ts";
 
 const NEXT = 1;
 const WRITE = 2;
@@ -85,8 +86,10 @@ export abstract class Queue implements Virtqueue, ChainOwner {
   closed = false;
   /** No chain may be taken: memory is about to change. */
   paused = false;
+  /** The next chain cannot be taken yet: what its addresses mean is not known. */
+  waiting = false;
   inFlight = 0;
-  /** True while the ring's owner drains it, publishes, and catches what `next` throws. */
+  /** True while the ring's owner drains it and publishes. */
   draining = false;
 
   protected readonly memory: AddressSpace;
@@ -97,8 +100,8 @@ export abstract class Queue implements Virtqueue, ChainOwner {
   /** The first word of the table that `openTable` found. */
   protected tableBase = 0;
   readonly #rules: Rules;
+  /** Bytes an indirect table may have, 0 where none is allowed. */
   readonly #tableLimit: number;
-  readonly #indirect: boolean;
   readonly #broken: ((error: GuestError) => void) | undefined;
   readonly #requestDrain: () => void;
   readonly #held = new Set<HeldChain>();
@@ -112,13 +115,14 @@ export abstract class Queue implements Virtqueue, ChainOwner {
     this.index = options.index;
     this.name = options.name;
     this.size = options.size;
-    this.chain = new Chain(this, options.memory);
+    this.chain = this.makeChain(options.memory);
     this.memory = options.memory;
     this.call = options.call;
     this.requestPublish = options.requestPublish;
     this.log = options.log ?? null;
-    this.#tableLimit = Math.max(options.size, MIN_TABLE_LIMIT) * DESCRIPTOR_SIZE;
-    this.#indirect = options.indirect;
+    this.#tableLimit = options.indirect
+      ? Math.max(options.size, MIN_TABLE_LIMIT) * DESCRIPTOR_SIZE
+      : 0;
     this.#broken = options.broken;
     this.#requestDrain = options.requestDrain;
   }
@@ -145,11 +149,15 @@ export abstract class Queue implements Virtqueue, ChainOwner {
    */
   abstract requestKick(): boolean;
 
+  /** `next` for the ring's owner, who catches what it throws. */
+  advance(): boolean {
+    return !this.paused && !this.closed && !this.waiting && this.load();
+  }
+
   next(): boolean {
-    if (this.paused || this.closed) return false;
-    if (this.draining || this.#broken === undefined) return this.load();
+    if (this.#broken === undefined) return this.advance();
     try {
-      return this.load();
+      return this.advance();
     } catch (error) {
       if (!(error instanceof GuestError)) throw error;
       this.#broken(error);
@@ -157,8 +165,18 @@ export abstract class Queue implements Virtqueue, ChainOwner {
     }
   }
 
+  /** Called by the constructor: what a subclass sets is not there yet. */
+  protected makeChain(memory: AddressSpace): Chain {
+    return new Chain(this, memory);
+  }
+
+  /** A copy of `chain`. */
+  protected makeHeld(): HeldChain {
+    return new HeldChain(this, this.chain);
+  }
+
   hold(): HeldChain {
-    const held = new HeldChain(this, this.chain);
+    const held = this.makeHeld();
     this.#held.add(held);
     return held;
   }
@@ -168,6 +186,19 @@ export abstract class Queue implements Virtqueue, ChainOwner {
     this.complete(held.head, written);
   }
 
+  /**
+   * Tells whether a chain in flight may use one of `pieces`; null stands for any number of them. What
+   * is known of chains that are not held is only that they are there.
+   */
+  uses(pieces: readonly Piece[] | null): boolean {
+    if (this.inFlight === 0 || pieces?.length === 0) return false;
+    if (pieces === null || this.#held.size < this.inFlight) return true;
+    for (const held of this.#held) {
+      if (held.uses(pieces)) return true;
+    }
+    return false;
+  }
+
   resume(): void {
     if (!this.closed) this.#requestDrain();
   }
@@ -175,6 +206,11 @@ export abstract class Queue implements Virtqueue, ChainOwner {
   /** Ends the use of the ring. Completions that come later change nothing; held chains are empty. */
   close(): void {
     this.closed = true;
+    // Requests that are given up may have been carried out in part.
+    if (this.#writable.size > 0) {
+      for (const head of this.#writable.keys()) this.markChain(head);
+      this.log!.log.signal.send();
+    }
     for (const held of this.#held) held.release();
     this.#held.clear();
   }
@@ -190,16 +226,11 @@ export abstract class Queue implements Virtqueue, ChainOwner {
     length: number,
     flags: number,
   ): Int32Array<ArrayBuffer> {
-    if (
-      !this.#indirect ||
-      (flags & NEXT) !== 0 ||
-      (length & (DESCRIPTOR_SIZE - 1)) !== 0 ||
-      length <= 0 ||
-      length > this.#tableLimit
-    ) {
-      throw this.#badTable(index, length, flags);
+    const odd = (flags & NEXT) | (length & (DESCRIPTOR_SIZE - 1)) | (high & ADDRESS_LIMIT);
+    // The limit is 0 where no table is allowed. Also true for a length of 0.
+    if (odd !== 0 || (length - 1) >>> 0 >= this.#tableLimit) {
+      throw this.#badTable(index, low, high, length, flags);
     }
-    if ((high & ADDRESS_LIMIT) !== 0) throw badAddress(index, low, high, this.#rules.descriptor);
     const { memory } = this;
     const slot = memory.locate(high, low, length, READ);
     if (slot < 0 || (memory.offset & 3) !== 0) {
@@ -209,17 +240,24 @@ export abstract class Queue implements Virtqueue, ChainOwner {
     return memory.slots[slot]!.i32;
   }
 
-  #badTable(index: number, length: number, flags: number): GuestError {
-    const { table, tableUse } = this.#rules;
-    if (!this.#indirect) return new GuestError(`descriptor ${index} is indirect`, tableUse);
+  #badTable(index: number, low: number, high: number, length: number, flags: number): GuestError {
+    const { descriptor, table, tableUse } = this.#rules;
+    if (this.#tableLimit === 0) return new GuestError(`descriptor ${index} is indirect`, tableUse);
     if ((flags & NEXT) !== 0) {
       return new GuestError(`the indirect descriptor ${index} has a next one`, tableUse);
     }
     if (length <= 0 || length % DESCRIPTOR_SIZE !== 0) {
-      return new GuestError(`the indirect table has ${length >>> 0} bytes`, table);
+      return new GuestError(
+        `descriptor ${index}: the indirect table has ${length >>> 0} bytes`,
+        table,
+      );
     }
+    if (length <= this.#tableLimit) return badAddress(index, low, high, descriptor);
     const count = length / DESCRIPTOR_SIZE;
-    return new GuestError(`the indirect table has ${count} descriptors`, tableUse);
+    return new GuestError(
+      `descriptor ${index}: the indirect table has ${count} descriptors`,
+      tableUse,
+    );
   }
 
   #copyTable(address: number, length: number): Int32Array<ArrayBuffer> {
@@ -230,7 +268,13 @@ export abstract class Queue implements Virtqueue, ChainOwner {
     for (let done = 0; done < length; ) {
       const window = this.memory.find(address + done, READ);
       if (window === null) {
-        throw this.memory.fault("an indirect table", address, length, address + done, READ);
+        throw this.memory.fault(
+          `chain ${this.chain.head}: an indirect table`,
+          address,
+          length,
+          address + done,
+          READ,
+        );
       }
       const start = address + done - window.origin;
       const size = Math.min(length - done, window.end - address - done);
@@ -246,7 +290,15 @@ export abstract class Queue implements Virtqueue, ChainOwner {
     this.#writable.set(head, this.chain.writableRanges());
   }
 
-  /** Marks all that the device may have written for a request. For queues with a log. */
+  /** The loaded chain was put back unwritten: there is nothing to mark. For queues with a log. */
+  protected forget(head: number): void {
+    this.#writable.delete(head);
+  }
+
+  /**
+   * Marks all that the device was allowed to write for a request, not only the bytes that it reports:
+   * a status byte lies behind data that a failed request left as it was. For queues with a log.
+   */
   protected markChain(head: number): void {
     const ranges = this.#writable.get(head)!;
     this.#writable.delete(head);
@@ -256,7 +308,9 @@ export abstract class Queue implements Virtqueue, ChainOwner {
   /** Marks `length` bytes at an offset of the ring's part that the device writes. */
   protected markRing(offset: number, length: number): void {
     const { log } = this;
-    if (log !== null && log.ring !== null) log.log.mark(log.ring + offset, length);
+    if (log === null || log.ring === null) return;
+    if (log.pages === undefined) log.log.mark(log.ring + offset, length);
+    else markPages(log, log.pages);
   }
 
   /** Refuses a chain that is complete otherwise. */
@@ -269,6 +323,11 @@ export abstract class Queue implements Virtqueue, ChainOwner {
       );
     }
   }
+}
+
+/** Marks all pages of a ring that is scattered. */
+export function markPages({ log }: RingLog, pages: readonly number[]): void {
+  for (const page of pages) log.mark(page, 1);
 }
 
 export function badIndex(

@@ -38,6 +38,12 @@ export interface RequestChannelOptions {
   readonly answerLimit?: number;
 }
 
+/** Who is told of an answer, or of why there is none. */
+export interface Settle {
+  resolve(answer: Answer): void;
+  reject(reason: Error): void;
+}
+
 interface Request {
   readonly row: MessageRow;
   data: Uint8Array;
@@ -46,7 +52,7 @@ interface Request {
   answered: boolean;
   due: number;
   /** Null when nobody is interested, or any more. */
-  settle: { resolve(answer: Answer): void; reject(reason: Error): void } | null;
+  settle: Settle | null;
 }
 
 export class RequestChannel implements Disposable {
@@ -121,13 +127,24 @@ export class RequestChannel implements Disposable {
     payload: Uint8Array = nothing,
     fds: readonly Fd[] = [],
   ): Promise<Answer> {
-    return new Promise((resolve, reject) => {
-      const problem = this.#problemWith(name, fds.length);
-      if (problem !== null) throw new Error(`Cannot send ${name} to the front-end: ${problem}`);
-      const request = this.#make(name, payload, fds);
-      request.settle = { resolve, reject };
-      this.#submit(request);
-    });
+    return new Promise((resolve, reject) => this.query(name, { resolve, reject }, payload, fds));
+  }
+
+  /**
+   * Like `ask`, for those who cannot wait for a promise's turn: `settle` is called within the event.
+   * Throws when the request cannot be sent.
+   */
+  query(
+    name: BackEndMessage,
+    settle: Settle,
+    payload: Uint8Array = nothing,
+    fds: readonly Fd[] = [],
+  ): void {
+    const problem = this.#problemWith(name, fds.length);
+    if (problem !== null) throw new Error(`Cannot send ${name} to the front-end: ${problem}`);
+    const request = this.#make(name, payload, fds);
+    request.settle = settle;
+    this.#submit(request);
   }
 
   #problemWith(name: BackEndMessage, fds: number): string | null {
@@ -273,6 +290,7 @@ export class RequestChannel implements Disposable {
       request.settle = null;
     }
     for (const request of this.#queue) stopAsking(request);
+    this.#loop.visitSoon();
   }
 
   #readable(): void {
@@ -306,7 +324,9 @@ export class RequestChannel implements Disposable {
     if (value !== 0n && unheard) this.#log.warn(`The front-end refused ${row.name}`);
     const fd = settle === null ? null : (fds.shift() ?? null);
     for (const other of fds) other.close();
-    settle?.resolve({ value, fd });
+    if (settle === null) return;
+    settle.resolve({ value, fd });
+    this.#loop.visitSoon();
   }
 
   #tellLoss(name: string): void {

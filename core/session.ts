@@ -9,18 +9,21 @@ import type { StateTransfer } from "./device-state.ts";
 import { DirtyLog } from "./dirty-log.ts";
 import { ProtocolError } from "./errors.ts";
 import { has } from "./features.ts";
-import { handlers, type Outcome, WAIT } from "./handlers/mod.ts";
+import { type Outcome, SILENT, WAIT } from "./handlers/handler.ts";
 import type { InflightRegion } from "./inflight.ts";
 import { GuestMemory } from "./memory.ts";
 import { U64 } from "./payloads.ts";
-import { ProtocolFeature } from "./protocol.ts";
+import type { Postcopy } from "./postcopy.ts";
+import { frontEndMessages, ProtocolFeature } from "./protocol.ts";
 import type { RequestChannel } from "./request-channel.ts";
-import { Vring } from "./vring.ts";
+import { Translation } from "./translation.ts";
+import { Vring, type VringContext } from "./vring.ts";
 
 export class Session {
   readonly backend: Backend;
   readonly memory = new GuestMemory();
-  readonly vrings: readonly Vring[];
+  /** What I/O addresses mean, for drivers behind an IOMMU. */
+  readonly translation: Translation;
   /** Virtio feature bits that the driver accepted. */
   features = 0n;
   /** Protocol feature bits that the front-end accepted. */
@@ -33,9 +36,16 @@ export class Session {
   requests: RequestChannel | null = null;
   /** The last transfer of device state, until there is another. */
   transfer: StateTransfer | null = null;
+  /** From POSTCOPY_ADVISE to POSTCOPY_END. */
+  postcopy: Postcopy | null = null;
   /** Vrings without descriptors of their own are notified by messages. */
   inBand = false;
   readonly #connection: Connection;
+  readonly #vringContext: VringContext;
+  /** Those that the front-end has named so far: a device may have hundreds, of which few are used. */
+  readonly #vrings = new Map<number, Vring>();
+  /** Rings work without being enabled, also those that are named later. */
+  #allEnabled = false;
   readonly #onEnd: () => void;
   /** The message whose answer waits for the device. */
   #waiting: Message | null = null;
@@ -47,80 +57,128 @@ export class Session {
     this.#onEnd = onEnd;
     const { loop, log, device } = backend;
     const session = this;
-    const context = {
+    const channel = () => this.requests;
+    this.translation = new Translation(this.memory, { loop, log, channel });
+    this.#vringContext = {
       loop,
       log,
       device,
       memory: this.memory,
+      translation: this.translation,
       dirtyLog: this.dirtyLog,
-      get inflight() {
+      get inflight(): InflightRegion | null {
         return session.inflight;
       },
-      get features() {
+      get features(): bigint {
         return session.features;
+      },
+      get guestAddresses(): boolean {
+        return session.hasProtocol(ProtocolFeature.GPA_ADDRESSES);
       },
       notify(name: "VRING_CALL" | "VRING_ERR", vring: number) {
         if (session.inBand) session.requests?.notify(name, vring);
       },
     };
-    this.vrings = backend.queues.map((spec, index) => new Vring(index, spec, context));
-    this.#connection = new Connection(socket, loop, {
+    this.#connection = new Connection(socket, loop, backend.protocol.rows, {
       message: (message) => this.#handle(message),
       ended: (reason) => this.#end(reason),
     });
   }
 
-  /** Tells whether a protocol feature is negotiated. */
+  /** Tells whether a protocol feature is negotiated. Those of drafts are others than they seem. */
   hasProtocol(feature: number): boolean {
-    return has(this.protocolFeatures, feature);
+    return has(this.protocolFeatures & ~this.backend.protocol.bits, feature);
   }
 
   /** The vring of an index from the wire. */
   vring(index: number): Vring {
-    const vring = this.vrings[index];
-    if (vring === undefined) {
-      throw new ProtocolError(`Cannot use vring ${index}: the device has ${this.vrings.length}`);
+    const known = this.#vrings.get(index);
+    if (known !== undefined) return known;
+    const { queues } = this.backend;
+    const spec = queues[index];
+    if (spec === undefined) {
+      throw new ProtocolError(`Cannot use vring ${index}: the device has ${queues.length}`);
     }
+    const vring = new Vring(index, spec, this.#vringContext);
+    if (this.#allEnabled) vring.enable();
+    this.#vrings.set(index, vring);
     return vring;
   }
 
+  /** The vrings that the front-end has done something with. */
+  get vrings(): readonly Vring[] {
+    return [...this.#vrings.values()];
+  }
+
   /**
-   * Pauses all vrings, runs `change` when none has anything in flight, and goes on. Guest memory
-   * may only be taken away in between. What `change` throws is given to `done`.
+   * Pauses vrings, all unless told otherwise, runs `change` when none has anything in flight, and goes
+   * on. Guest memory may only be taken away in between. What `change` throws is given to `done`.
    */
-  whileQuiet(change: () => void, done: (error?: unknown) => void): void {
-    this.#eachRing(
-      (vring, ready) => vring.suspend(ready),
-      () => {
-        let failure: unknown;
-        try {
-          change();
-        } catch (error) {
-          failure = error;
-        }
-        for (const vring of this.vrings) vring.unsuspend();
-        done(failure);
-      },
-    );
+  whileQuiet(
+    change: () => void,
+    done: (error?: unknown) => void,
+    rings: readonly Vring[] = this.vrings,
+  ): void {
+    const resume = (): void => {
+      let failure: unknown;
+      try {
+        change();
+      } catch (error) {
+        failure = error;
+      }
+      for (const vring of rings) vring.unsuspend();
+      done(failure);
+    };
+    this.#eachRing(rings, (vring, ready) => vring.suspend(ready), resume);
+  }
+
+  /** Pauses all vrings and calls `done` when none has anything in flight. */
+  suspendRings(done: () => void): void {
+    this.#eachRing(this.vrings, (vring, ready) => vring.suspend(ready), done);
+  }
+
+  /** Goes on after `suspendRings`. */
+  resumeRings(): void {
+    for (const vring of this.vrings) vring.unsuspend();
   }
 
   /** Stops every vring, then calls `done`. */
   stopRings(done: () => void): void {
-    this.#eachRing((vring, ready) => vring.stop(() => ready()), done);
+    const forget = () => {
+      this.forgetDriver();
+      done();
+    };
+    this.#eachRing(this.vrings, (vring, ready) => vring.stop(() => ready()), forget);
+  }
+
+  /** Enables every vring, also those to come. */
+  enableRings(): void {
+    this.#allEnabled = true;
+    for (const vring of this.vrings) vring.enable();
   }
 
   /** Disables every vring, then calls `done`. */
   disableRings(done: () => void): void {
-    this.#eachRing((vring, ready) => vring.disable(ready), done);
+    this.#allEnabled = false;
+    this.#eachRing(this.vrings, (vring, ready) => vring.disable(ready), done);
   }
 
-  /** Calls `done` when `action` has called back for every vring. */
-  #eachRing(action: (vring: Vring, ready: () => void) => void, done: () => void): void {
-    let left = this.vrings.length + 1;
+  /** Forgets the driver's I/O addresses once all rings are stopped: the next driver has its own. */
+  forgetDriver(): void {
+    if (this.vrings.every((vring) => vring.stopped)) this.translation.clear();
+  }
+
+  /** Calls `done` when `action` has called back for every one of `rings`. */
+  #eachRing(
+    rings: readonly Vring[],
+    action: (vring: Vring, ready: () => void) => void,
+    done: () => void,
+  ): void {
+    let left = rings.length + 1;
     const ready = (): void => {
       if (--left === 0) done();
     };
-    for (const vring of this.vrings) action(vring, ready);
+    for (const vring of rings) action(vring, ready);
     ready();
   }
 
@@ -137,6 +195,26 @@ export class Session {
       message.release();
     }
     this.#connection.resume();
+  }
+
+  /** Tells the front-end which features are in use, on the main socket (draft `vhost-pci`). */
+  announceFeatures(features: bigint): void {
+    if (this.#ended) return;
+    const { code, name } = frontEndMessages.SET_FEATURES;
+    const { log } = this.backend;
+    const answered = (value: bigint): void => {
+      if (value !== 0n) log.warn(`The front-end refused ${name}`, { answer: String(value) });
+    };
+    const acknowledged = this.hasProtocol(ProtocolFeature.REPLY_ACK);
+    try {
+      this.#connection.request(
+        code,
+        U64.encode({ value: features }),
+        acknowledged ? answered : null,
+      );
+    } catch (error) {
+      this.#end(error as Error);
+    }
   }
 
   /** Ends the session from our side. */
@@ -161,7 +239,7 @@ export class Session {
   #dispatch(message: Message): boolean {
     const { row } = message;
     if (row === undefined) throw new ProtocolError(`there is no message ${message.code}`);
-    if (row.needs !== undefined && !this.hasProtocol(row.needs)) {
+    if (row.needs !== undefined && !has(this.protocolFeatures, row.needs)) {
       throw new ProtocolError(`${row.name} needs a protocol feature that is not negotiated`);
     }
     const [fewest, most] = row.fds;
@@ -170,7 +248,9 @@ export class Session {
         `${row.name} carries ${message.fds.length} descriptors, not ${fewest} to ${most}`,
       );
     }
-    const handler = handlers[row.code];
+    // Throws when it should be the answer to the addresses of postcopied memory, and is not.
+    this.postcopy?.isAnswer(message);
+    const handler = this.backend.protocol.handlers[row.code];
     if (handler === undefined) throw new ProtocolError(`${row.name} is not supported`);
     this.#waiting = message;
     const outcome = handler(this, message);
@@ -180,7 +260,7 @@ export class Session {
       return true;
     }
     this.#waiting = null;
-    this.#reply(message, outcome);
+    if (outcome !== SILENT) this.#reply(message, outcome);
     return false;
   }
 
@@ -223,6 +303,8 @@ export class Session {
     this.#connection.close();
     this.#waiting?.release();
     this.#waiting = null;
+    // Before anything waits for the rings: nobody fills the pages that are missing.
+    this.postcopy?.[Symbol.dispose]();
     this.transfer?.[Symbol.dispose]();
     this.requests?.[Symbol.dispose]();
     this.requests = null;

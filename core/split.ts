@@ -9,7 +9,7 @@
  * suppression fields read after it. Everything else is a plain access.
  */
 import { runtime } from "../ffi/mod.ts";
-import { Place, placeOf } from "./address-space.ts";
+import { Place } from "./address-space.ts";
 import { readableAfterWritable } from "./chain.ts";
 import { GuestError } from "./errors.ts";
 import { InOrder } from "./in-order.ts";
@@ -26,19 +26,21 @@ import {
 } from "./queue.ts";
 
 const { NEXT, WRITE, INDIRECT, ADDRESS_LIMIT } = Descriptor;
-const { SHIFT, END, SLOT, OFFSET_MASK } = Place;
+const { SHIFT, END, SLOT, OFFSET_MASK, placeOf } = Place;
 
 /** avail.flags: the driver wants no notification. */
 const NO_INTERRUPT = 1;
 /** used.flags: the device wants no notification. */
 const NO_NOTIFY = 1;
 
+const MAX_INT32 = 0x7fffffff;
+
 /** Places of fields in the u16 views of the two rings. */
 const FLAGS = 0;
 const INDEX = 1;
 const RING = 2;
 
-const rules: Rules = {
+export const splitRules: Rules = {
   descriptor: "virtio 1.3 2.7.5",
   chain: "virtio 1.3 2.7.5.2",
   table: "virtio 1.3 2.7.5.3",
@@ -69,6 +71,8 @@ export class SplitQueue extends Queue {
   readonly #taken: Uint8Array<ArrayBuffer>;
 
   readonly #inflight: SplitInflight | null = null;
+  /** Nothing is to be recorded of requests: what each of them asks for once. */
+  readonly #plain: boolean;
   /** Heads to submit again, before anything else. */
   readonly #replay: number[] = [];
   /** The loaded chain is one of those. */
@@ -81,7 +85,7 @@ export class SplitQueue extends Queue {
   #notified = false;
 
   constructor(options: QueueOptions) {
-    super(options, rules);
+    super(options, splitRules);
     const { size } = options;
     const bytes = splitRingBytes(size);
     this.#mask = size - 1;
@@ -111,6 +115,7 @@ export class SplitQueue extends Queue {
       }
     }
     this.#seenAvailable = this.#nextAvailable;
+    this.#plain = this.#inflight === null && this.log === null && this.#order === null;
   }
 
   get base(): number {
@@ -123,17 +128,19 @@ export class SplitQueue extends Queue {
 
   protected load(): boolean {
     const at = this.#nextAvailable;
-    if (this.#replay.length > 0) return this.#loadAgain();
+    if (!this.#plain && this.#replay.length > 0) return this.#loadAgain();
     if (at === this.#seenAvailable && !this.#refresh(at)) return false;
     const head = this.#available[RING + (at & this.#mask)]!;
     if (head >= this.size) throw badIndex("available ring entry", at & this.#mask, head, this.size);
     this.#loadHead(head);
-    if (this.#inflight !== null) {
-      this.#replaying = false;
-      this.#inflight.take(head);
-    }
+    if (!this.#plain) this.#recordTaken(head);
     this.#nextAvailable = (at + 1) & 0xffff;
     return true;
+  }
+
+  #recordTaken(head: number): void {
+    this.#replaying = false;
+    this.#inflight?.take(head);
   }
 
   /** Loads a request that was in flight when an earlier back-end ended, and is recorded as such. */
@@ -162,11 +169,14 @@ export class SplitQueue extends Queue {
       first = 0;
     }
     this.#walk(table, base, size, first);
-    this.checkTotal();
     this.#taken[head] = 1;
     this.inFlight++;
+    if (!this.#plain) this.#track(head);
+  }
+
+  #track(head: number): void {
     if (this.log !== null) this.remember(head);
-    if (this.#order !== null) this.#order.take(head);
+    this.#order?.take(head);
   }
 
   putBack(): void {
@@ -174,6 +184,7 @@ export class SplitQueue extends Queue {
     const { head } = this.chain;
     this.#taken[head] = 0;
     this.inFlight--;
+    if (this.log !== null) this.forget(head);
     this.#order?.putBack(head);
     if (this.#replaying) {
       this.#replay.unshift(head);
@@ -190,15 +201,28 @@ export class SplitQueue extends Queue {
       throw new Error(`Cannot complete chain ${head} of queue ${this.index}: it is not in flight`);
     }
     this.inFlight--;
-    if (this.#order === null) this.#use(head, written);
-    else this.#completeInOrder(this.#order, head, written);
+    if (this.#plain) this.#use(head, written);
+    else this.#completeTracked(head, written);
     if (!this.draining) this.requestPublish();
   }
 
-  #completeInOrder(order: InOrder, early: number, written: number): void {
+  #completeTracked(early: number, written: number): void {
+    const order = this.#order;
+    if (order === null) return this.#useTracked(early, written);
     this.#taken[early] = 2;
     order.complete(early, written);
-    for (let head = order.next(); head >= 0; head = order.next()) this.#use(head, order.written);
+    for (let head = order.next(); head >= 0; head = order.next()) {
+      this.#useTracked(head, order.written);
+    }
+  }
+
+  #useTracked(head: number, written: number): void {
+    const slot = this.#nextUsed & this.#mask;
+    this.#use(head, written);
+    this.#inflight?.complete(head);
+    if (this.log === null) return;
+    this.markChain(head);
+    this.markRing(4 + slot * 8, 8);
   }
 
   /** Writes the used element of a chain. */
@@ -207,8 +231,6 @@ export class SplitQueue extends Queue {
     const at = 1 + ((this.#nextUsed & this.#mask) << 1);
     this.#used32[at] = head;
     this.#used32[at + 1] = written;
-    if (this.#inflight !== null) this.#inflight.complete(head);
-    if (this.log !== null) this.#mark(head, at);
     this.#nextUsed = (this.#nextUsed + 1) & 0xffff;
   }
 
@@ -226,7 +248,9 @@ export class SplitQueue extends Queue {
 
   suppressKicks(): void {
     // With EVENT_IDX an avail_event that stays behind does the same.
-    if (!this.#eventIdx) this.#used16[FLAGS] = NO_NOTIFY;
+    if (this.#eventIdx) return;
+    this.#used16[FLAGS] = NO_NOTIFY;
+    if (this.log !== null) this.#markEvent();
   }
 
   requestKick(): boolean {
@@ -234,13 +258,8 @@ export class SplitQueue extends Queue {
     // The store must be visible before the index is read again; Atomics order the two.
     if (this.#eventIdx) Atomics.store(this.#used16, this.#availEvent, at);
     else Atomics.store(this.#used16, FLAGS, 0);
-    if (this.log !== null) this.#markFlags();
+    if (this.log !== null) this.#markEvent();
     return Atomics.load(this.#available, INDEX) !== at;
-  }
-
-  #mark(head: number, element: number): void {
-    this.markChain(head);
-    this.markRing(element * 4, 8);
   }
 
   #markIndex(): void {
@@ -248,22 +267,17 @@ export class SplitQueue extends Queue {
     this.log!.log.signal.send();
   }
 
-  /** Marks what asking for kicks has written. */
-  #markFlags(): void {
-    this.markRing(FLAGS, 2);
-    this.markRing(this.#availEvent * 2, 2);
+  /** Marks the field that says whether kicks are wanted. */
+  #markEvent(): void {
+    this.markRing((this.#eventIdx ? this.#availEvent : FLAGS) * 2, 2);
+    this.log!.log.signal.send();
   }
 
   /** Looks for new chains; false when there are none. */
   #refresh(at: number): boolean {
     // Orders the ring entry and the descriptors, which are read next, after the index.
     const seen = Atomics.load(this.#available, INDEX);
-    if (((seen - at) & 0xffff) > this.size) {
-      throw new GuestError(
-        `the available index moved from ${at} to ${seen} on a ring of ${this.size}`,
-        "virtio 1.3 2.7.13",
-      );
-    }
+    if (((seen - at) & 0xffff) > this.size) throw jumped(at, seen, this.size);
     this.#seenAvailable = seen;
     return seen !== at;
   }
@@ -317,7 +331,8 @@ export class SplitQueue extends Queue {
         (link & INDIRECT) !== 0
       ) {
         chain.setCounts(count, readableCount, readableBytes, writableBytes);
-        return this.#walkOn(table, base, size, index, steps);
+        this.#walkOn(table, base, size, index, steps);
+        return this.checkTotal();
       }
       spans[span] = places[place + SLOT]!;
       spans[span + 1] = offset;
@@ -326,13 +341,14 @@ export class SplitQueue extends Queue {
       if ((link & WRITE) !== 0) writableBytes += length;
       else {
         readableBytes += length;
-        if (++readableCount !== count) throw readableAfterWritable(high, low);
+        if (++readableCount !== count) throw readableAfterWritable(high, low, chain.head);
       }
       if ((link & NEXT) === 0) break;
       index = link >>> 16;
       if (index >= size) throw badNext((at - base) >> 2, index, size);
     }
     chain.setCounts(count, readableCount, readableBytes, writableBytes);
+    if (readableBytes + writableBytes > MAX_INT32) this.checkTotal();
   }
 
   /** Goes on with the descriptor `index`, the one after `steps` others, wherever its buffer lies. */
@@ -365,13 +381,20 @@ export class SplitQueue extends Queue {
   }
 }
 
-function badNext(at: number, next: number, size: number): GuestError {
+export function badNext(at: number, next: number, size: number): GuestError {
   return badIndex("next field of a descriptor", at, next, size);
 }
 
-function takenTwice(head: number): GuestError {
+export function takenTwice(head: number): GuestError {
   return new GuestError(
     `descriptor ${head} was made available again while in flight`,
+    "virtio 1.3 2.7.13",
+  );
+}
+
+export function jumped(at: number, seen: number, size: number): GuestError {
+  return new GuestError(
+    `the available index moved from ${at} to ${seen} on a ring of ${size}`,
     "virtio 1.3 2.7.13",
   );
 }

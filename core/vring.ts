@@ -7,50 +7,28 @@
  * anybody was there to be kicked. Whatever ends that state lets requests in flight end first.
  */
 import type { Fd } from "../ffi/mod.ts";
-import type { Device, QueueSpec } from "./device.ts";
-import type { DirtyLog, RingLog } from "./dirty-log.ts";
+import type { QueueSpec } from "./device.ts";
 import { Drain } from "./drain.ts";
 import { GuestError, ProtocolError } from "./errors.ts";
-import { has, RingFeature, VhostFeature } from "./features.ts";
-import { hex } from "./hex.ts";
-import type { InflightRegion } from "./inflight.ts";
+import { AccessFailure, type Piece, TranslationMiss } from "./iotlb.ts";
 import { checkKick, watchKick } from "./kick.ts";
 import type { Log } from "./log.ts";
-import type { Loop } from "./loop.ts";
-import type { GuestMemory } from "./memory.ts";
 import { Notifier } from "./notifier.ts";
-import { checkPackedBase, PackedQueue, packedRingBytes } from "./packed.ts";
-import { MAX_QUEUE_SIZE } from "./protocol.ts";
-import type { InflightPart, Queue } from "./queue.ts";
-import { SplitQueue, splitRingBytes } from "./split.ts";
+import type { Queue, QueueOptions } from "./queue.ts";
+import {
+  type QueueEvents,
+  type RingAddresses,
+  RingSetup,
+  type VringContext,
+} from "./ring-setup.ts";
+import type { TranslationWait } from "./translation.ts";
+
+export type { RingAddresses, VringContext };
 
 /** How often a ring without a kick descriptor is looked at, in milliseconds. */
 const POLL_INTERVAL = 1;
 /** How long a device may take to complete what it holds when a ring stops, in milliseconds. */
 const DRAIN_LIMIT = 10_000;
-
-/** User addresses of a ring's parts. */
-export interface RingAddresses {
-  readonly descriptor: number;
-  readonly available: number;
-  readonly used: number;
-  /** Guest-physical address to mark what is written to the used part at, or null not to mark it. */
-  readonly log?: number | null;
-}
-
-/** What a vring needs of its session. */
-export interface VringContext {
-  readonly loop: Loop;
-  readonly log: Log;
-  readonly device: Device;
-  readonly memory: GuestMemory;
-  readonly dirtyLog: DirtyLog;
-  readonly inflight: InflightRegion | null;
-  /** The feature bits the driver accepted. */
-  readonly features: bigint;
-  /** Notifies the front-end by a message, where that was agreed on. */
-  notify(name: "VRING_CALL" | "VRING_ERR", vring: number): void;
-}
 
 export class Vring {
   readonly index: number;
@@ -59,11 +37,8 @@ export class Vring {
   readonly #log: Log;
   readonly #call: Notifier;
   readonly #err: Notifier;
-  #size = 0;
-  #base = 0;
-  /** Whether the base is one of a packed ring. */
-  #basePacked = false;
-  #addresses: RingAddresses | null = null;
+  readonly #setup: RingSetup;
+  readonly #events: QueueEvents;
   #kick: Fd | null = null;
   #kicked = false;
   #kickWatch: Disposable | null = null;
@@ -75,18 +50,29 @@ export class Vring {
   #broken = false;
   #queue: Queue | null = null;
   #drain: Drain | null = null;
+  #startScheduled = false;
   #drainScheduled = false;
   #publishScheduled = false;
   #whenIdle: (() => void)[] = [];
   #idleTimer: Disposable | null = null;
+  readonly #wait: TranslationWait | null;
 
   constructor(index: number, spec: QueueSpec, context: VringContext) {
     this.index = index;
     this.spec = spec;
     this.#context = context;
     this.#log = context.log.with({ queue: index });
+    this.#setup = new RingSetup(index, spec, context);
+    this.#events = {
+      call: () => this.#call.send(),
+      broken: (error) => this.#break(error),
+      requestPublish: () => this.#schedulePublish(),
+      requestDrain: () => this.scheduleDrain(),
+    };
     this.#call = new Notifier("call", () => context.notify("VRING_CALL", index));
     this.#err = new Notifier("err", () => context.notify("VRING_ERR", index));
+    const fail = (reason: string) => this.#break(new GuestError(reason, "virtio 1.3 6.1"));
+    this.#wait = context.translation?.wait(() => this.#translated(), fail) ?? null;
   }
 
   /** True while chains are taken, or would be if there were any. */
@@ -105,44 +91,38 @@ export class Vring {
 
   setSize(size: number): void {
     this.#refuseWhileRunning("the size");
-    checkSize(size, this.spec.maxSize ?? MAX_QUEUE_SIZE, this.#packed);
-    this.#size = size;
+    this.#setup.setSize(size);
     this.#tryStart();
+  }
+
+  /** What SET_VRING_ENDIAN said. Means nothing once VERSION_1 is negotiated. */
+  get bigEndian(): boolean {
+    return this.#setup.bigEndian;
+  }
+
+  setBigEndian(bigEndian: boolean): void {
+    this.#refuseWhileRunning("the byte order");
+    this.#setup.bigEndian = bigEndian;
   }
 
   setBase(base: number): void {
     this.#refuseWhileRunning("the base");
-    if (!this.#packed) checkSplitBase(base);
-    else if (this.#size > 0) checkPackedBase(base, this.#size);
-    this.#base = base;
-    this.#basePacked = this.#packed;
+    this.#setup.setBase(base);
   }
 
   /** Calls `done` when they are in force: a running ring completes what it has in flight first. */
   setAddresses(addresses: RingAddresses, done: () => void = () => {}): void {
-    const { descriptor, available, used, log = null } = addresses;
-    const alignment = this.#packed ? 4 : 2;
-    if (descriptor % 16 !== 0 || available % alignment !== 0 || used % 4 !== 0) {
-      throw new ProtocolError(
-        `Cannot use ring addresses ${hex(descriptor)}, ${hex(available)}, ${hex(used)}: ` +
-          `they must be aligned to 16, ${alignment} and 4 bytes`,
-      );
-    }
-    const old = this.#addresses;
+    const setup = this.#setup;
+    setup.checkAddresses(addresses);
     // A running ring gets its own addresses again when logging is switched on or off.
-    const same =
-      old !== null &&
-      old.descriptor === descriptor &&
-      old.available === available &&
-      old.used === used;
-    if (!same) this.#refuseWhileRunning("the addresses");
-    if (this.#queue === null || log === (old?.log ?? null)) {
-      this.#addresses = addresses;
+    if (!setup.hasAddresses(addresses)) this.#refuseWhileRunning("the addresses");
+    if (this.#queue === null || (addresses.log ?? null) === (setup.addresses?.log ?? null)) {
+      setup.setAddresses(addresses);
       this.#tryStart();
       return done();
     }
     this.suspend(() => {
-      this.#addresses = addresses;
+      setup.setAddresses(addresses);
       this.unsuspend();
       done();
     });
@@ -213,7 +193,7 @@ export class Vring {
     this.#halt(() => {
       this.#broken = false;
       this.#suspended = false;
-      done(this.#base);
+      done(this.#setup.base);
     });
   }
 
@@ -222,6 +202,7 @@ export class Vring {
    * Returns where to go on.
    */
   stopAtOnce(): number {
+    this.#wait?.end();
     this.#kicked = false;
     this.#dropKick();
     const queue = this.#queue;
@@ -233,7 +214,7 @@ export class Vring {
     this.#idle();
     this.#broken = false;
     this.#suspended = false;
-    return this.#base;
+    return this.#setup.base;
   }
 
   /** Pauses the ring. `done` is called when nothing is in flight and memory may change. */
@@ -248,10 +229,19 @@ export class Vring {
     this.retryStart();
   }
 
+  /**
+   * Tells whether the ring itself lies at addresses from `start` up to `end`, or a chain in flight uses
+   * any of `pieces`, which are null when they are too many to tell.
+   */
+  uses(start: number, end: number, pieces: readonly Piece[] | null): boolean {
+    if (this.#queue === null) return false;
+    return this.#setup.overlaps(start, end) || this.#queue.uses(pieces);
+  }
+
   /** Starts the ring if memory that was missing has come. Failing is only logged. */
-  retryStart(): void {
+  retryStart(deferred = false): void {
     try {
-      this.#tryStart();
+      this.#tryStart(deferred);
     } catch (error) {
       this.#log.error("The ring cannot go on", { reason: (error as Error).message });
       this.#err.send();
@@ -260,16 +250,12 @@ export class Vring {
 
   /** Ends the ring with its session, at once. */
   dispose(): void {
+    this.#wait?.end();
     this.#dropKick();
     this.#endQueue();
     this.#idle();
     this.#call.replace(null);
     this.#err.replace(null);
-  }
-
-  /** Whether the ring is packed if it starts now: firmware may use split rings, its system packed ones. */
-  get #packed(): boolean {
-    return has(this.#context.features, RingFeature.RING_PACKED);
   }
 
   #refuseWhileRunning(what: string): void {
@@ -279,14 +265,18 @@ export class Vring {
   }
 
   /** Starts the ring if everything is there. Throws `ProtocolError` when its addresses are wrong. */
-  #tryStart(): void {
+  #tryStart(deferred = false): void {
     const ready = this.#kicked && this.#enabled && !this.#suspended && !this.#broken;
-    if (!ready || this.#queue !== null || this.#size === 0 || this.#addresses === null) return;
-    const queue = this.#makeQueue(this.#addresses);
+    if (!ready || this.#queue !== null || !this.#setup.complete) return;
+    const options = this.#tryPrepare();
+    if (options === null) return;
+    // The queue reads its ring at once. While pages have yet to come, the answer goes first.
+    if (this.#context.memory.source !== null && !deferred) return this.#startLater();
+    const queue = this.#setup.make(options);
     this.#kickWatch ??= this.#watch(this.#kick, this.#polled);
     this.#queue = queue;
     this.#drain = new Drain(queue, this.#context.device);
-    this.#log.debug("The vring starts", { size: this.#size, base: this.#base });
+    this.#log.debug("The vring starts", { size: queue.size, base: queue.base });
     if (queue.replays > 0) {
       this.#log.info("Requests that were in flight are submitted again", { count: queue.replays });
     }
@@ -296,72 +286,34 @@ export class Vring {
     this.scheduleDrain();
   }
 
-  #makeQueue({ descriptor, available, used }: RingAddresses): Queue {
-    const size = this.#size;
-    const packed = this.#packed;
-    // The size and the base may have been set under other features.
-    checkSize(size, MAX_QUEUE_SIZE, packed);
-    if (this.#basePacked !== packed) this.#base = 0;
-    if (packed) checkPackedBase(this.#base, size);
-    const bytes = packed ? packedRingBytes(size) : splitRingBytes(size);
-    const [table, driver, device] = packed
-      ? ["descriptor ring", "driver event area", "device event area"]
-      : ["descriptor table", "available ring", "used ring"];
-    const { features, memory } = this.#context;
-    const options = {
-      index: this.index,
-      name: this.spec.name,
-      size,
-      memory,
-      descriptor: this.#locate(table!, descriptor, bytes.descriptor, 16),
-      available: this.#locate(driver!, available, bytes.available, packed ? 4 : 2),
-      used: this.#locate(device!, used, bytes.used, 4),
-      base: this.#base,
-      inflight: this.#inflightPart(),
-      log: this.#ringLog(),
-      indirect: has(features, RingFeature.INDIRECT_DESC),
-      eventIdx: has(features, RingFeature.EVENT_IDX),
-      inOrder: has(features, RingFeature.IN_ORDER),
-      notifyOnEmpty: has(features, RingFeature.NOTIFY_ON_EMPTY),
-      call: () => this.#call.send(),
-      broken: (error: GuestError) => this.#break(error),
-      requestPublish: () => this.#schedulePublish(),
-      requestDrain: () => this.scheduleDrain(),
-    };
-    return packed ? new PackedQueue(options) : new SplitQueue(options);
+  /** Starts the ring at the end of this round. */
+  #startLater(): void {
+    if (this.#startScheduled) return;
+    this.#startScheduled = true;
+    this.#context.loop.defer(() => {
+      this.#startScheduled = false;
+      this.retryStart(true);
+    });
   }
 
-  #inflightPart(): InflightPart | null {
-    const { inflight } = this.#context;
-    if (inflight === null) return null;
-    const bytes = inflight.part(this.index, this.#size, this.#packed);
-    return { bytes, queueSize: inflight.shape.queueSize };
-  }
-
-  #ringLog(): RingLog | null {
-    const { features, dirtyLog, memory } = this.#context;
-    if (!has(features, VhostFeature.LOG_ALL)) return null;
-    const { descriptor, log } = this.#addresses!;
-    const { guestAddress } = memory.findUser(descriptor, 1)!;
-    return { log: dirtyLog, ring: log ?? null, descriptors: guestAddress };
-  }
-
-  #locate(part: string, userAddress: number, length: number, alignment: number): number {
-    const found = this.#context.memory.findUser(userAddress, length);
-    if (found === null) {
-      throw new ProtocolError(
-        `Cannot start vring ${this.index}: its ${part} of ${length} bytes at user address ` +
-          `${hex(userAddress)} is not in one memory region`,
-      );
+  /** Null when the ring has to wait until its own addresses are known. */
+  #tryPrepare(): QueueOptions | null {
+    this.#wait?.end();
+    try {
+      return this.#setup.prepare(this.#events);
+    } catch (error) {
+      if (!(error instanceof TranslationMiss)) throw error;
+      this.#log.debug("The vring waits for the translation of its addresses");
+      this.#wait!.begin(error);
+      return null;
     }
-    // The region's own offset in its file may be odd, and atomic accesses need aligned memory.
-    if (found.host % alignment !== 0) {
-      throw new ProtocolError(
-        `Cannot start vring ${this.index}: its ${part} at user address ${hex(userAddress)} ` +
-          `is not aligned to ${alignment} bytes in memory`,
-      );
-    }
-    return found.host;
+  }
+
+  /** What the ring or its next chain waited for is known. */
+  #translated(): void {
+    if (this.#queue === null) return this.retryStart();
+    this.#queue.waiting = false;
+    this.scheduleDrain();
   }
 
   #watch(kick: Fd | null, polled: boolean): Disposable | null {
@@ -380,6 +332,7 @@ export class Vring {
 
   /** Takes no more chains; `done` is called when nothing is in flight, and there is no queue then. */
   #halt(done: () => void): void {
+    this.#wait?.end();
     const queue = this.#queue;
     if (queue === null) return done();
     this.#whenIdle.push(done);
@@ -423,9 +376,8 @@ export class Vring {
     this.#idleTimer = null;
     const queue = this.#queue;
     if (queue === null) return;
-    this.#base = queue.base;
-    this.#basePacked = queue instanceof PackedQueue;
     queue.close();
+    this.#setup.ended(queue);
     this.#queue = null;
     this.#drain = null;
   }
@@ -443,7 +395,7 @@ export class Vring {
   };
 
   readonly #drainNow = (): void => {
-    if (this.#drain === null || this.#broken || this.#queue!.paused) return;
+    if (this.#drain === null || this.#broken || this.#queue!.paused || this.#queue!.waiting) return;
     try {
       if (this.#drain.run()) this.scheduleDrain();
     } catch (error) {
@@ -474,9 +426,18 @@ export class Vring {
     }
   }
 
-  /** A wrong driver or a throwing device ends this queue until it is set up again. */
+  /**
+   * A wrong driver or a throwing device ends this queue until it is set up again. What the front-end
+   * has not translated yet is waited for.
+   */
   #break(error: unknown): void {
+    if (this.#broken) return;
+    if (error instanceof TranslationMiss && this.#wait !== null && this.#queue !== null) {
+      this.#queue.waiting = true;
+      return this.#wait.begin(error);
+    }
     this.#broken = true;
+    if (error instanceof AccessFailure) this.#context.translation?.report(error);
     if (error instanceof GuestError) {
       this.#log.error(`The driver broke the queue: ${error.message}`, { rule: error.rule });
     } else {
@@ -485,15 +446,4 @@ export class Vring {
     }
     this.#err.send();
   }
-}
-
-function checkSize(size: number, limit: number, packed: boolean): void {
-  if (size === 0 || size > limit || (!packed && (size & (size - 1)) !== 0)) {
-    const range = packed ? `from 1 to ${limit}` : `a power of 2 up to ${limit}`;
-    throw new ProtocolError(`Cannot use a ring of ${size} descriptors: it must be ${range}`);
-  }
-}
-
-function checkSplitBase(base: number): void {
-  if (base > 0xffff) throw new ProtocolError(`Cannot start a split ring at index ${base}`);
 }

@@ -53,6 +53,7 @@ export const MAP_NORESERVE = 0x4000;
 export const MAP_FAILED = Number(0xffffffffffffffffn);
 export const MREMAP_MAYMOVE = 1;
 export const MREMAP_FIXED = 2;
+export const MADV_NOHUGEPAGE = 15;
 export const MADV_DONTDUMP = 16;
 
 export const EFD_CLOEXEC = 0o2000000;
@@ -85,6 +86,20 @@ export const BLKPBSZGET = 0x127b;
 export const BLKDISCARD = 0x1277;
 export const BLKZEROOUT = 0x127f;
 
+export const SYS_USERFAULTFD = process.arch === "arm64" ? 282 : 323;
+/** The version of the interface, which UFFDIO_API wants to hear. */
+export const UFFD_API = 0xaa;
+export const UFFD_FEATURE_MISSING_SHMEM = 0x20;
+export const UFFD_EVENT_PAGEFAULT = 0x12;
+export const UFFDIO_API = 0xc018aa3f;
+export const UFFDIO_REGISTER = 0xc020aa00;
+export const UFFDIO_UNREGISTER = 0x8010aa01;
+export const UFFDIO_WAKE = 0x8010aa02;
+export const UFFDIO_COPY = 0xc028aa03;
+export const UFFDIO_REGISTER_MODE_MISSING = 1;
+/** The bit of UFFDIO_COPY in `ioctls`: its own number. */
+export const UFFD_CAN_COPY = 1 << 3;
+
 /** struct sockaddr_un: family u16@0, path[108]@2. */
 export const SOCKADDR_UN = { size: 110, family: 0, path: 2, pathLength: 108 } as const;
 /** struct msghdr. */
@@ -107,6 +122,14 @@ export const EPOLL_EVENT =
   process.arch === "arm64"
     ? ({ size: 16, events: 0, data: 8 } as const)
     : ({ size: 12, events: 0, data: 4 } as const);
+/** struct uffdio_api. */
+export const UFFD_API_ARGS = { size: 24, api: 0, features: 8, ioctls: 16 } as const;
+/** struct uffdio_register; UFFDIO_UNREGISTER and UFFDIO_WAKE take its first two fields. */
+export const UFFD_RANGE = { size: 32, start: 0, length: 8, mode: 16, ioctls: 24 } as const;
+/** struct uffdio_copy. */
+export const UFFD_COPY = { size: 40, to: 0, from: 8, length: 16, mode: 24, done: 32 } as const;
+/** struct uffd_msg of a page fault. */
+export const UFFD_MESSAGE = { size: 32, event: 0, address: 16 } as const;
 /** struct pollfd. */
 export const POLLFD = { size: 8, fd: 0, events: 4, revents: 6 } as const;
 /** struct statx (the parts used). */

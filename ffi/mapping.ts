@@ -175,6 +175,14 @@ export class Mapping implements Disposable {
     return moved === range.address ? range : wrap(address, length);
   }
 
+  /** Maps another file in the place of this one: views show it from now on. Does not take `fd`. */
+  replace(fd: Fd, offset = 0): void {
+    const protection = PROT_READ | PROT_WRITE;
+    const flags = MAP_SHARED | MAP_FIXED;
+    const got = libc.mmap(this.address, this.length, protection, flags, fd.number, offset);
+    if (got !== this.address) throw new SystemError("mmap", errno());
+  }
+
   /** Releases the file. Views that are still around read zeros from now on. */
   [Symbol.dispose](): void {
     const range = this.#release();
@@ -194,5 +202,48 @@ export class Mapping implements Disposable {
     if (range === null) return null;
     this.#range = null;
     return mapBlank(range.address, range.length) === range.address ? range : null;
+  }
+}
+
+/** A part of a mapping, in whole pages. */
+export interface Pages {
+  readonly address: number;
+  readonly length: number;
+}
+
+/** Pages of shared mappings once more, one after another, for what has to lie in one piece. */
+export class Patchwork implements Disposable {
+  readonly address: number;
+  #range: Range | null;
+
+  /** Throws `SystemError` from mremap, as for parts of huge pages. */
+  constructor(pieces: readonly Pages[]) {
+    const size = rangeSize(
+      pieces.reduce((sum, { length }) => sum + length, 0),
+      PAGE_SIZE,
+    );
+    const range = takeRetired(size) ?? newRange(size);
+    this.#range = range;
+    this.address = range.address;
+    let to = range.address;
+    for (const { address, length } of pieces) {
+      // With an old length of 0 a shared mapping stays where it is, and is mapped again.
+      const got = libc.mremap(address, 0, length, MREMAP_MAYMOVE | MREMAP_FIXED, to);
+      if (got !== to) {
+        const error = new SystemError("mremap", errno());
+        this[Symbol.dispose]();
+        throw error;
+      }
+      to += length;
+    }
+    libc.madvise(range.address, to - range.address, MADV_DONTDUMP);
+  }
+
+  /** Views that are still around read zeros from now on. */
+  [Symbol.dispose](): void {
+    const range = this.#range;
+    if (range === null) return;
+    this.#range = null;
+    if (mapBlank(range.address, range.length) === range.address) retire(range);
   }
 }

@@ -5,7 +5,7 @@ export { acknowledge, createEventFd, Poller, signal } from "./event.ts";
 export { Fd, type FileStatus, openFile } from "./fd.ts";
 export { IOV_MAX, Iovecs } from "./iovec.ts";
 export { bytes, check, cString, errno, libc, runtime, SystemError } from "./libc.ts";
-export { Mapping, PAGE_SIZE, WINDOW_SIZE, Window } from "./mapping.ts";
+export { Mapping, PAGE_SIZE, type Pages, Patchwork, WINDOW_SIZE, Window } from "./mapping.ts";
 export { createMemfd } from "./memfd.ts";
 export {
   accept,
@@ -18,3 +18,11 @@ export {
   socketPair,
 } from "./socket.ts";
 export type { Functions, Libc, Runtime, Signature } from "./symbols.ts";
+export {
+  awaitPages,
+  copyPages,
+  createUserfault,
+  endAwaitingPages,
+  readFault,
+  wakeFaults,
+} from "./userfault.ts";

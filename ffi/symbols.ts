@@ -27,6 +27,9 @@ export const symbols = {
   // int *__errno_location(void)
   __errno_location: fn([], "usize"),
 
+  // long syscall(long number, ...), with one argument
+  syscall: fn(["usize", "usize"], "i32"),
+
   // int socket(int domain, int type, int protocol)
   socket: fn(["i32", "i32", "i32"], "i32"),
   // int socketpair(int domain, int type, int protocol, int sv[2])

@@ -44,6 +44,8 @@ export class Connection implements Disposable {
   readonly #out = new MessageBuffer(BUFFER_SIZE);
   readonly #in = new MessageBuffer(BUFFER_SIZE);
   readonly #poll = new PollSet(2);
+  /** Posted messages whose replies are not read yet. */
+  readonly #posted: { readonly row: MessageRow; readonly take: (reply: Reply) => void }[] = [];
 
   /** Takes `socket`. */
   constructor(socket: Fd, { timeout = DEFAULT_TIMEOUT }: ConnectionOptions = {}) {
@@ -73,6 +75,27 @@ export class Connection implements Disposable {
     fds: readonly Fd[] = [],
     flags: number = Flag.VERSION,
   ): void {
+    this.settle();
+    this.#transmit(row, payload, fds, flags);
+  }
+
+  /**
+   * Sends a message that has a reply of its own and goes on, also from within the wait for another
+   * reply. `take` gets the reply before the next message is sent, or in `settle`.
+   */
+  post(row: MessageRow, payload: Uint8Array, take: (reply: Reply) => void): void {
+    this.#posted.push({ row, take });
+    this.#transmit(row, payload, [], Flag.VERSION);
+  }
+
+  /** Reads the replies to posted messages. */
+  settle(): void {
+    for (let next = this.#posted.shift(); next !== undefined; next = this.#posted.shift()) {
+      next.take(this.reply(next.row));
+    }
+  }
+
+  #transmit(row: MessageRow, payload: Uint8Array, fds: readonly Fd[], flags: number): void {
     this.beforeSend?.(row);
     const message = new Uint8Array(Header.size + payload.length);
     Header.encode({ request: row.code, flags, size: payload.length }, message);

@@ -7,13 +7,11 @@
  * `Atomics` accesses order the plain ones around them: entries before the index that shows them, and
  * an index before the suppression field of the other side.
  */
+import { ByteOrder } from "./byte-order.ts";
 import { BackEndError } from "./errors.ts";
 import type { GuestMemory } from "./guest-memory.ts";
+import { INDIRECT, NEXT, type RawDescriptor, type RingOptions, WRITE } from "./ring-options.ts";
 import { placeRing, type RingPlace } from "./ring-place.ts";
-
-export const NEXT = 1;
-export const WRITE = 2;
-export const INDIRECT = 4;
 
 /** avail.flags: the driver wants no notification. */
 const NO_INTERRUPT = 1;
@@ -26,28 +24,6 @@ const INDEX = 1;
 const RING = 2;
 
 const WORDS_PER_DESCRIPTOR = 4;
-
-/** A descriptor with any content, for rings that are wrong on purpose. */
-export interface RawDescriptor {
-  readonly address: number | bigint;
-  readonly length: number;
-  readonly flags?: number;
-  readonly next?: number;
-}
-
-export interface RingOptions {
-  /** Descriptors: a power of 2 up to 32768 on a split ring, any number up to it on a packed one. */
-  readonly size: number;
-  readonly eventIdx?: boolean;
-  /** The device completes in order and may show the last completion of a batch only. */
-  readonly inOrder?: boolean;
-  /** The base to begin with, on both sides of the ring, as SET_VRING_BASE has it. */
-  readonly base?: number;
-  /** Place the used ring on a page of its own, as drivers before virtio 1.0 do. */
-  readonly legacy?: boolean;
-  /** Where the parts lie; allocated together when absent. */
-  readonly place?: RingPlace;
-}
 
 export class DriverRing {
   readonly packed = false;
@@ -65,6 +41,7 @@ export class DriverRing {
   written = 0;
 
   readonly #mask: number;
+  readonly #bytes: ByteOrder;
   readonly #descriptors: Uint32Array<ArrayBuffer>;
   readonly #available: Uint16Array<ArrayBuffer>;
   readonly #used16: Uint16Array<ArrayBuffer>;
@@ -111,6 +88,7 @@ export class DriverRing {
     this.place = options.place ?? placeRing(memory, size, legacy);
     this.#memory = memory;
     this.#mask = size - 1;
+    this.#bytes = new ByteOrder(options.bigEndian);
     const { descriptor, available, used } = this.place;
     const part = (address: number, length: number) => memory.bytes(address, length).fill(0);
     const table = part(descriptor, 16 * size);
@@ -133,8 +111,10 @@ export class DriverRing {
     this.#published = base;
     this.#nextUsed = base;
     this.#shownUsed = base;
-    this.#available[INDEX] = base;
-    this.#used16[INDEX] = base;
+    this.#available[INDEX] = this.#bytes.half(base);
+    this.#used16[INDEX] = this.#bytes.half(base);
+    // As a device leaves it that has taken everything up to here.
+    this.#used16[RING + 4 * size] = this.#bytes.half(base);
   }
 
   get freeDescriptors(): number {
@@ -163,17 +143,17 @@ export class DriverRing {
 
   /** The used index in the ring. */
   get shownUsedIndex(): number {
-    return Atomics.load(this.#used16, INDEX);
+    return this.#bytes.half(Atomics.load(this.#used16, INDEX));
   }
 
   /** used.flags. */
   get usedFlags(): number {
-    return Atomics.load(this.#used16, FLAGS);
+    return this.#bytes.half(Atomics.load(this.#used16, FLAGS));
   }
 
   /** The available index for which the device wants a kick, with EVENT_IDX. */
   get availEvent(): number {
-    return Atomics.load(this.#used16, RING + 4 * this.size);
+    return this.#bytes.half(Atomics.load(this.#used16, RING + 4 * this.size));
   }
 
   /** Forgets the chain being built. */
@@ -225,7 +205,7 @@ export class DriverRing {
       const last = i + 1 === count;
       const flags = this.#flags[i]! | (last ? 0 : NEXT);
       this.#describe(words, i, this.#address[i]!, this.#length[i]!, flags);
-      if (!last) words[i * WORDS_PER_DESCRIPTOR + 3]! |= (i + 1) << 16;
+      if (!last) words[i * WORDS_PER_DESCRIPTOR + 3]! |= this.#bytes.halves(0, i + 1);
       if ((flags & WRITE) !== 0) writable += this.#length[i]!;
     }
     const head = this.#free[--this.#freeCount]!;
@@ -247,10 +227,9 @@ export class DriverRing {
   describe(index: number, { address, length, flags = 0, next = 0 }: RawDescriptor): void {
     const at = index * WORDS_PER_DESCRIPTOR;
     const wide = BigInt.asUintN(64, BigInt(address));
-    this.#descriptors[at] = Number(wide & 0xffff_ffffn);
-    this.#descriptors[at + 1] = Number(wide >> 32n);
-    this.#descriptors[at + 2] = length;
-    this.#descriptors[at + 3] = flags | (next << 16);
+    this.#bytes.setU64(this.#descriptors, at, Number(wide & 0xffff_ffffn), Number(wide >> 32n));
+    this.#descriptors[at + 2] = this.#bytes.word(length);
+    this.#descriptors[at + 3] = this.#bytes.halves(flags, next);
   }
 
   /**
@@ -267,7 +246,7 @@ export class DriverRing {
     const old = this.#published;
     const next = this.#nextAvailable;
     if (old === next) return false;
-    Atomics.store(this.#available, INDEX, next);
+    Atomics.store(this.#available, INDEX, this.#bytes.half(next));
     this.#published = next;
     if (!this.eventIdx) return (this.usedFlags & NO_NOTIFY) === 0;
     // virtio 1.3, 2.7.10.1: the index has passed the event, in 16-bit arithmetic.
@@ -276,7 +255,7 @@ export class DriverRing {
 
   /** Shows any available index. */
   publishIndex(index: number): void {
-    Atomics.store(this.#available, INDEX, index);
+    Atomics.store(this.#available, INDEX, this.#bytes.half(index));
     this.#published = index;
     this.#nextAvailable = index;
   }
@@ -308,8 +287,8 @@ export class DriverRing {
   /** Reads the used element of a completion, or of a batch of them. */
   #readElement(at: number): void {
     const entry = 1 + ((at & this.#mask) << 1);
-    const head = this.#used32[entry]!;
-    const written = this.#used32[entry + 1]!;
+    const head = this.#bytes.word(this.#used32[entry]!);
+    const written = this.#bytes.word(this.#used32[entry + 1]!);
     if (head >= this.size || this.#live[head] === 0) {
       malformed(`The used ring's entry ${at} names chain ${head}, which is not in flight`);
     }
@@ -328,8 +307,9 @@ export class DriverRing {
   /** Asks the device not to notify. */
   disableCalls(): void {
     // An event that is just over comes back after 65535 completions only.
-    if (this.eventIdx) this.#available[RING + this.size] = (this.#nextUsed - 1) & 0xffff;
-    else this.#available[FLAGS] = NO_INTERRUPT;
+    const event = (this.#nextUsed - 1) & 0xffff;
+    if (this.eventIdx) this.#available[RING + this.size] = this.#bytes.half(event);
+    else this.#available[FLAGS] = this.#bytes.half(NO_INTERRUPT);
   }
 
   /**
@@ -338,7 +318,7 @@ export class DriverRing {
    */
   enableCalls(count = 1): boolean {
     const event = (this.#nextUsed + count - 1) & 0xffff;
-    if (this.eventIdx) Atomics.store(this.#available, RING + this.size, event);
+    if (this.eventIdx) Atomics.store(this.#available, RING + this.size, this.#bytes.half(event));
     else Atomics.store(this.#available, FLAGS, 0);
     const arrived = (this.shownUsedIndex - this.#nextUsed) & 0xffff;
     return arrived >= (this.eventIdx ? count : 1);
@@ -354,20 +334,22 @@ export class DriverRing {
     const open = new Set(Array.from(this.#live.keys()).filter((head) => this.#live[head] === 1));
     for (let at = this.#nextUsed, i = this.#oldest; at !== base; at = (at + 1) & 0xffff, i++) {
       const entry = 1 + ((at & this.#mask) << 1);
-      open.delete(this.inOrder ? this.#order[i & this.#mask]! : this.#used32[entry]!);
+      open.delete(
+        this.inOrder ? this.#order[i & this.#mask]! : this.#bytes.word(this.#used32[entry]!),
+      );
     }
     this.#nextAvailable = base;
     const heads = [...open].sort((a, b) => this.#serial[a]! - this.#serial[b]!);
     for (const head of heads) this.#append(head);
     this.#used16[FLAGS] = 0;
     this.#published = this.#nextAvailable;
-    Atomics.store(this.#available, INDEX, this.#published);
+    Atomics.store(this.#available, INDEX, this.#bytes.half(this.#published));
     return base;
   }
 
   #refresh(at: number): boolean {
     // Orders the used entries, which are read next, after the index.
-    const shown = Atomics.load(this.#used16, INDEX);
+    const shown = this.shownUsedIndex;
     const unpublished = (this.#nextAvailable - this.#published) & 0xffff;
     if (((shown - at) & 0xffff) > this.inFlight - unpublished) {
       malformed(`The used index moved from ${at} to ${shown} with ${this.inFlight} in flight`);
@@ -390,20 +372,26 @@ export class DriverRing {
   }
 
   #append(head: number): void {
-    this.#available[RING + (this.#nextAvailable & this.#mask)] = head;
+    this.#available[RING + (this.#nextAvailable & this.#mask)] = this.#bytes.half(head);
     this.#nextAvailable = (this.#nextAvailable + 1) & 0xffff;
   }
 
-  #describe(table: Uint32Array, index: number, address: number, length: number, flags: number) {
+  #describe(
+    table: Uint32Array,
+    index: number,
+    guestAddress: number,
+    length: number,
+    flags: number,
+  ) {
+    const address = guestAddress + this.#memory.ioOffset;
     const at = index * WORDS_PER_DESCRIPTOR;
-    table[at] = address >>> 0;
-    table[at + 1] = (address / 4294967296) >>> 0;
-    table[at + 2] = length;
-    table[at + 3] = flags;
+    this.#bytes.setU64(table, at, address >>> 0, (address / 4294967296) >>> 0);
+    table[at + 2] = this.#bytes.word(length);
+    table[at + 3] = this.#bytes.halves(flags, 0);
   }
 
   #setNext(index: number, next: number): void {
-    this.#descriptors[index * WORDS_PER_DESCRIPTOR + 3]! |= next << 16;
+    this.#descriptors[index * WORDS_PER_DESCRIPTOR + 3]! |= this.#bytes.halves(0, next);
     this.#link[index] = next;
   }
 }

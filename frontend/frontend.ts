@@ -1,37 +1,25 @@
 /** A vhost-user front-end: what a virtual machine monitor does between a guest and a back-end. */
 import { describeBits, has, mask, RingFeature, VhostFeature } from "../core/features.ts";
-import { ConfigHeader, U64 } from "../core/payloads.ts";
+import { U64 } from "../core/payloads.ts";
 import { ConfigFlag, DeviceStatus, frontEndMessages, ProtocolFeature } from "../core/protocol.ts";
 import { Fd } from "../ffi/mod.ts";
 import type { BackEndRequests } from "./backend-requests.ts";
-import { Connection, type ConnectionOptions } from "./connection.ts";
+import { readConfig, writeConfig } from "./config-messages.ts";
+import { Connection } from "./connection.ts";
+import { type DirtyBits, sendLog } from "./dirty-log.ts";
 import { BackEndError } from "./errors.ts";
-import { GuestMemory, type GuestRegion, type MemoryOptions } from "./guest-memory.ts";
+import { type FrontendOptions, withIommu } from "./frontend-options.ts";
+import { GuestMemory, type GuestRegion } from "./guest-memory.ts";
 import { InflightArea } from "./inflight.ts";
+import { Iommu } from "./iommu.ts";
 import { sendAddRegion, sendMemoryTable, sendRemoveRegion } from "./memory-messages.ts";
-import {
-  type Negotiated,
-  type NegotiationOptions,
-  negotiate,
-  passRequests,
-} from "./negotiation.ts";
-import { PACKED_BASE } from "./packed-ring.ts";
+import { type Negotiated, negotiate, passRequests } from "./negotiation.ts";
+import { PACKED_BASE } from "./packed-position.ts";
+import { type PageServer, Postcopy } from "./postcopy.ts";
 import { Vring, type VringOptions } from "./vring.ts";
+import { setUpEach, setUpTogether } from "./vring-orders.ts";
 
-export interface FrontendOptions extends ConnectionOptions, NegotiationOptions {
-  /** The guest's memory, which the front-end then owns; one region of 32 MiB by default. */
-  readonly memory?: GuestMemory | MemoryOptions;
-  /**
-   * How memory is shared: in one table, or region by region. By default region by region where that
-   * is negotiated, as QEMU does.
-   */
-  readonly share?: "table" | "slots";
-  /**
-   * Have requests in flight recorded in a region that outlives the back-end, where INFLIGHT_SHMFD is
-   * offered. The rings then stay as they are when it is lost, and the next one goes on by the region.
-   */
-  readonly inflight?: boolean;
-}
+export type { FrontendOptions };
 
 /** Where a back-end is: the path of its socket, or a connection to it. */
 export type BackEndAddress = string | Fd | Connection;
@@ -42,12 +30,16 @@ export class Frontend implements Disposable {
   readonly options: FrontendOptions;
   readonly memory: GuestMemory;
   readonly vrings: Vring[] = [];
+  /** What translates the device's addresses; null when they are the guest's. */
+  readonly iommu: Iommu | null;
   #connection: Connection;
   #agreed: Negotiated;
   #path: string | null = null;
   /** Regions that this connection's back-end has. */
   readonly #shared = new Set<GuestRegion>();
   #started = false;
+  /** Where the back-end marks what it writes, while the guest moves away. */
+  #log: DirtyBits | null = null;
   #inflight: InflightArea | null = null;
 
   /** Takes `connection` and runs the handshake on it. */
@@ -56,8 +48,15 @@ export class Frontend implements Disposable {
     this.options = options;
     this.#connection = connection;
     try {
-      this.#agreed = negotiate(connection, options);
-      this.memory = memory instanceof GuestMemory ? memory : new GuestMemory(memory);
+      this.#agreed = negotiate(
+        connection,
+        withIommu(options, () => this.iommu),
+      );
+      const mirrored = this.hasProtocol(ProtocolFeature.GPA_ADDRESSES);
+      const plan = { mirrored, ...memory };
+      this.memory = memory instanceof GuestMemory ? memory : new GuestMemory(plan);
+      this.iommu = this.#makeIommu(mirrored);
+      this.iommu?.attach(connection, this.#agreed.requests);
     } catch (error) {
       connection.close();
       throw error;
@@ -74,6 +73,12 @@ export class Frontend implements Disposable {
     const frontend = new Frontend(Connection.connect(to, options), options);
     frontend.#path = to;
     return frontend;
+  }
+
+  #makeIommu(byGuest: boolean): Iommu | null {
+    const { iommu } = this.options;
+    if (iommu === undefined || !has(this.features, RingFeature.ACCESS_PLATFORM)) return null;
+    return new Iommu(this.memory, byGuest, iommu);
   }
 
   get connection(): Connection {
@@ -109,6 +114,7 @@ export class Frontend implements Disposable {
       inOrder: has(this.features, RingFeature.IN_ORDER),
       packed: has(this.features, RingFeature.RING_PACKED),
       legacy: !has(this.features, RingFeature.VERSION_1),
+      ...(this.iommu === null ? {} : { iommu: this.iommu }),
       ...options,
     });
     this.vrings.push(vring);
@@ -126,6 +132,10 @@ export class Frontend implements Disposable {
     this.#shareInflight();
     this.shareMemory();
     this.startVrings(this.vrings, bases);
+    this.#setReady();
+  }
+
+  #setReady(): void {
     if (this.hasProtocol(ProtocolFeature.STATUS)) {
       const { ACKNOWLEDGE, DRIVER, DRIVER_OK } = DeviceStatus;
       this.addStatus(ACKNOWLEDGE | DRIVER | DRIVER_OK);
@@ -134,12 +144,45 @@ export class Frontend implements Disposable {
     this.#started = true;
   }
 
-  acceptFeatures(features: bigint = this.features): void {
+  acceptFeatures(features: bigint = this.#wanted): void {
     this.#connection.command(M.SET_FEATURES, U64.encode({ value: features }));
     if (!this.hasProtocol(ProtocolFeature.STATUS)) return;
     this.addStatus(DeviceStatus.FEATURES_OK);
     if ((this.getStatus() & DeviceStatus.FEATURES_OK) === 0) {
       throw new BackEndError("refused", "The back-end does not keep FEATURES_OK");
+    }
+  }
+
+  get #wanted(): bigint {
+    return this.features | (this.#log === null ? 0n : mask(VhostFeature.LOG_ALL));
+  }
+
+  /**
+   * Has the back-end mark all that it writes to guest memory from now on, the rings' used parts
+   * included; rings may be running. Another log takes the place of the one in use.
+   */
+  startLogging(log: DirtyBits): void {
+    if (!has(this.agreed.offered, VhostFeature.LOG_ALL)) {
+      throw new BackEndError("refused", "The back-end does not offer LOG_ALL");
+    }
+    sendLog(this.#connection, log);
+    const running = this.#log !== null;
+    this.#log = log;
+    if (!running) this.#switchLogging();
+  }
+
+  /** Ends what `startLogging` began. The log is the caller's, and complete. */
+  stopLogging(): void {
+    this.#log = null;
+    this.#switchLogging();
+  }
+
+  /** In the order of QEMU. */
+  #switchLogging(): void {
+    const connection = this.#connection;
+    connection.command(M.SET_FEATURES, U64.encode({ value: this.#wanted }));
+    for (const vring of this.vrings) {
+      if (vring.started) vring.setAddresses(connection, this.#log !== null);
     }
   }
 
@@ -193,34 +236,16 @@ export class Frontend implements Disposable {
 
   /** Sets up, starts and enables vrings, each at its base. */
   startVrings(vrings: readonly Vring[], bases: readonly number[]): void {
-    if (this.options.order === "owner-first") this.#startTogether(vrings, bases);
-    else for (const [i, vring] of vrings.entries()) this.#startVring(vring, bases[i]!);
+    const connection = this.#connection;
+    const logged = this.#log !== null;
+    if (this.options.order === "owner-first") {
+      setUpTogether(connection, vrings, bases, logged);
+      const { requests } = this.#agreed;
+      if (requests !== null && !requests.remote.closed) passRequests(connection, requests);
+    } else setUpEach(connection, vrings, bases, logged);
+    if (this.#log !== null) sendLog(this.#connection, this.#log);
     if (!has(this.features, VhostFeature.PROTOCOL_FEATURES)) return;
     for (const vring of vrings) vring.enable(this.#connection, true);
-  }
-
-  #startVring(vring: Vring, base: number): void {
-    const connection = this.#connection;
-    vring.setSize(connection);
-    vring.setBase(connection, base);
-    vring.setAddresses(connection);
-    vring.setErr(connection);
-    vring.setKick(connection);
-    vring.setCall(connection);
-  }
-
-  #startTogether(vrings: readonly Vring[], bases: readonly number[]): void {
-    const connection = this.#connection;
-    for (const vring of vrings) vring.setSize(connection);
-    for (const [i, vring] of vrings.entries()) {
-      vring.setAddresses(connection);
-      vring.setBase(connection, bases[i]!);
-      vring.setCall(connection);
-      vring.setKick(connection);
-      vring.setErr(connection);
-    }
-    const { requests } = this.#agreed;
-    if (requests !== null && !requests.remote.closed) passRequests(connection, requests);
   }
 
   /** Stops a vring. Returns the base that it goes on from. */
@@ -255,28 +280,12 @@ export class Frontend implements Disposable {
 
   /** Reads config space. Null when the back-end says that the range cannot be read. */
   getConfig(offset: number, size: number): Uint8Array<ArrayBuffer> | null {
-    const request = new Uint8Array(ConfigHeader.size + size);
-    ConfigHeader.encode({ offset, size, flags: ConfigFlag.WRITABLE }, request);
-    const { payload } = this.#connection.request(M.GET_CONFIG, request);
-    if (payload.length === 0) return null;
-    const header = ConfigHeader.decode(payload);
-    const right = header.offset === offset && header.size === size;
-    if (!right || payload.length !== request.length) {
-      const message = `GET_CONFIG of ${size} bytes at ${offset} is answered by ${payload.length}`;
-      throw new BackEndError(
-        "malformed",
-        `${message} bytes for ${header.size} at ${header.offset}`,
-      );
-    }
-    return payload.slice(ConfigHeader.size);
+    return readConfig(this.#connection, offset, size);
   }
 
   /** Writes config space. */
   setConfig(offset: number, data: Uint8Array, flags: number = ConfigFlag.WRITABLE): void {
-    const payload = new Uint8Array(ConfigHeader.size + data.length);
-    ConfigHeader.encode({ offset, size: data.length, flags }, payload);
-    payload.set(data, ConfigHeader.size);
-    this.#connection.command(M.SET_CONFIG, payload);
+    writeConfig(this.#connection, offset, data, flags);
   }
 
   getStatus(): number {
@@ -336,6 +345,40 @@ export class Frontend implements Disposable {
     this.barrier();
   }
 
+  /**
+   * Moves the guest to another back-end: its rings stop here and go on there. With `pages` its memory
+   * comes after it, and the caller ends the postcopy that is returned.
+   */
+  migrate(to: string | Fd, pages: PageServer): Postcopy;
+  migrate(to: string | Fd): null;
+  migrate(to: string | Fd, pages?: PageServer): Postcopy | null {
+    const bases = this.stop();
+    this.disconnect();
+    pages?.leave();
+    const { timeout } = this.options;
+    const connection =
+      typeof to === "string"
+        ? Connection.connect(to, { timeout })
+        : new Connection(to, { timeout });
+    this.#connection = connection;
+    this.#path = typeof to === "string" ? to : null;
+    const kept = this.features & ~mask(VhostFeature.PROTOCOL_FEATURES);
+    this.#agreed = negotiate(connection, { ...this.options, features: kept });
+    const postcopy = pages ? new Postcopy(connection, this.#agreed.protocol) : null;
+    try {
+      postcopy?.listen();
+      this.acceptFeatures();
+      if (pages) postcopy?.share(this.memory.regions, pages);
+      else this.shareMemory();
+      this.startVrings(this.vrings, bases);
+      this.#setReady();
+      return postcopy;
+    } catch (error) {
+      postcopy?.[Symbol.dispose]();
+      throw error;
+    }
+  }
+
   /** Makes a new connection. False when it was still accepted by a program that is ending. */
   #renew(socket: Fd | undefined, features: bigint): boolean {
     const { timeout } = this.options;
@@ -343,7 +386,9 @@ export class Frontend implements Disposable {
     else if (this.#path !== null) this.#connection = Connection.connect(this.#path, { timeout });
     else throw new Error("Cannot reconnect: the front-end was given a connection, not a path");
     try {
-      this.#agreed = negotiate(this.#connection, { ...this.options, features });
+      const options = withIommu({ ...this.options, features }, () => this.iommu);
+      this.#agreed = negotiate(this.#connection, options);
+      this.iommu?.attach(this.#connection, this.#agreed.requests);
       return true;
     } catch (error) {
       this.#connection.close();

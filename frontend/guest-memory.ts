@@ -25,6 +25,8 @@ export interface MemoryOptions {
   readonly oneFile?: boolean;
   /** Bytes at both ends of each region that are not allocated from; 0 by default. */
   readonly margin?: number;
+  /** User addresses repeat the guest addresses, as GPA_ADDRESSES wants it. */
+  readonly mirrored?: boolean;
 }
 
 /** Beyond what fits 32 bits. */
@@ -47,7 +49,7 @@ export function planRegion(index: number, size: number, offset: number): RegionP
 
 export class GuestRegion implements Disposable {
   readonly plan: RegionPlan;
-  readonly fd: Fd;
+  #fd: Fd;
   readonly #mapping: Mapping;
   readonly #limit: number;
   #next: number;
@@ -55,10 +57,32 @@ export class GuestRegion implements Disposable {
   /** Takes `fd`. Throws `SystemError` when it cannot be mapped. */
   constructor(plan: RegionPlan, fd: Fd, margin = 0) {
     this.plan = plan;
-    this.fd = fd;
+    this.#fd = fd;
     this.#mapping = new Mapping(fd, plan.size, plan.offset);
     this.#next = margin;
     this.#limit = plan.size - margin;
+  }
+
+  get fd(): Fd {
+    return this.#fd;
+  }
+
+  /** Process address of the region's first byte. */
+  get host(): number {
+    return this.#mapping.address;
+  }
+
+  /**
+   * Puts an empty file in the place of the region's own, at the same addresses here and in the
+   * guest. Returns the old file, now the caller's.
+   */
+  renew(): Fd {
+    const { offset, size } = this.plan;
+    const old = this.#fd;
+    const fd = createMemfd("ringside-guest", offset + size);
+    this.#mapping.replace(fd, offset);
+    this.#fd = fd;
+    return old;
   }
 
   get end(): number {
@@ -98,9 +122,16 @@ export class GuestRegion implements Disposable {
 export class GuestMemory implements Disposable {
   readonly #regions: GuestRegion[] = [];
   readonly #margin: number;
+  readonly #mirrored: boolean;
+  /** What makes an address of the guest's devices of a guest address. */
+  ioOffset = 0;
+  /** Ring addresses are the devices', too. */
+  behindIommu = false;
 
-  constructor({ regions = 1, size = 32 * MEBIBYTE, oneFile, margin = 0 }: MemoryOptions = {}) {
+  constructor(options: MemoryOptions = {}) {
+    const { regions = 1, size = 32 * MEBIBYTE, oneFile, margin = 0, mirrored = false } = options;
     this.#margin = margin;
+    this.#mirrored = mirrored;
     if (!oneFile) {
       for (let i = 0; i < regions; i++) this.add(planRegion(i, size, (i + 1) * PAGE_SIZE));
       return;
@@ -116,7 +147,8 @@ export class GuestMemory implements Disposable {
   }
 
   /** Adds a region, in a new file unless one is given; takes that. */
-  add(plan: RegionPlan, file?: Fd): GuestRegion {
+  add(wanted: RegionPlan, file?: Fd): GuestRegion {
+    const plan = this.#mirrored ? { ...wanted, userAddress: wanted.guestAddress } : wanted;
     const fd = file ?? createMemfd("ringside-guest", plan.offset + plan.size);
     const region = new GuestRegion(plan, fd, this.#margin);
     this.#regions.push(region);

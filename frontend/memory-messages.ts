@@ -11,8 +11,8 @@ const wire = ({ guestAddress, userAddress, size, offset }: RegionPlan) => ({
   mmapOffset: BigInt(offset),
 });
 
-/** Replaces the whole memory table. Throws RangeError for more than 8 regions. */
-export function sendMemoryTable(connection: Connection, regions: readonly GuestRegion[]): void {
+/** The payload of SET_MEM_TABLE. Throws RangeError for more than 8 regions. */
+export function encodeMemoryTable(regions: readonly GuestRegion[]): Uint8Array<ArrayBuffer> {
   const { length } = regions;
   if (length > MAX_TABLE_REGIONS) {
     throw new RangeError(
@@ -24,8 +24,13 @@ export function sendMemoryTable(connection: Connection, regions: readonly GuestR
   regions.forEach(({ plan }, i) => {
     Region.encode(wire(plan), payload, MemTableHeader.size + i * Region.size);
   });
+  return payload;
+}
+
+/** Replaces the whole memory table. Throws RangeError for more than 8 regions. */
+export function sendMemoryTable(connection: Connection, regions: readonly GuestRegion[]): void {
   const fds = regions.map(({ fd }) => fd);
-  connection.command(frontEndMessages.SET_MEM_TABLE, payload, fds);
+  connection.command(frontEndMessages.SET_MEM_TABLE, encodeMemoryTable(regions), fds);
 }
 
 /** Adds one region. */

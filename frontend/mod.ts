@@ -9,14 +9,8 @@ export {
   type BackEndRequestsOptions,
 } from "./backend-requests.ts";
 export { Connection, type ConnectionOptions, type Reply, type SideChannel } from "./connection.ts";
-export {
-  DriverRing,
-  INDIRECT,
-  NEXT,
-  type RawDescriptor,
-  type RingOptions,
-  WRITE,
-} from "./driver-ring.ts";
+export { DirtyBits, sendLog, sendLogSignal } from "./dirty-log.ts";
+export { DriverRing } from "./driver-ring.ts";
 export {
   type BlkConfig,
   BlkDriver,
@@ -28,6 +22,12 @@ export {
 } from "./drivers/blk.ts";
 export { BlkQueue, type BlkQueueOptions, type Framing } from "./drivers/blk-queue.ts";
 export { BlkConfigSpace, BlkFeature, BlkRequest, BlkStatus } from "./drivers/blk-wire.ts";
+export {
+  type CipherRequest,
+  type CipherResult,
+  CryptoDriver,
+  type CryptoOptions,
+} from "./drivers/crypto.ts";
 export { RngDriver, type RngOptions } from "./drivers/rng.ts";
 export { SimpleQueue, type SimpleQueueOptions } from "./drivers/simple.ts";
 export { BackEndError, type Fault } from "./errors.ts";
@@ -41,6 +41,13 @@ export {
 } from "./guest-memory.ts";
 export { Histogram } from "./histogram.ts";
 export { InflightArea } from "./inflight.ts";
+export {
+  Iommu,
+  type IommuOptions,
+  type IotlbEntry,
+  type IotlbRequest,
+  Permission,
+} from "./iommu.ts";
 export { Journal } from "./journal.ts";
 export {
   type MessageOrder,
@@ -51,7 +58,8 @@ export {
   ringFeatures,
 } from "./negotiation.ts";
 export { Notifier } from "./notifier.ts";
-export { AVAIL, EventFlags, PACKED_BASE, PackedRing, USED } from "./packed-ring.ts";
+export { AVAIL, EventFlags, PACKED_BASE, USED } from "./packed-position.ts";
+export { PackedRing } from "./packed-ring.ts";
 export {
   checkState,
   closeCryptoSession,
@@ -64,6 +72,14 @@ export {
   startStateTransfer,
 } from "./parts.ts";
 export { fillPattern, isPattern } from "./pattern.ts";
+export { type PageServer, Postcopy } from "./postcopy.ts";
+export {
+  INDIRECT,
+  NEXT,
+  type RawDescriptor,
+  type RingOptions,
+  WRITE,
+} from "./ring-options.ts";
 export type { RingPlace } from "./ring-place.ts";
 export { Vring, type VringOptions } from "./vring.ts";
 export { PollSet, sleep, waitFor } from "./wait.ts";

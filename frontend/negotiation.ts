@@ -24,8 +24,10 @@ export const ringFeatures: bigint = mask(
 /** Protocol features that `Frontend` implements. */
 export const protocolFeatures: bigint = mask(
   ProtocolFeature.MQ,
+  ProtocolFeature.LOG_SHMFD,
   ProtocolFeature.REPLY_ACK,
   ProtocolFeature.BACKEND_REQ,
+  ProtocolFeature.CROSS_ENDIAN,
   ProtocolFeature.CONFIG,
   ProtocolFeature.BACKEND_SEND_FD,
   ProtocolFeature.RESET_DEVICE,

@@ -2,7 +2,7 @@
  * What a driver knows of the chains it made available on a packed ring, by buffer id. The ring cannot
  * tell: used descriptors overwrite it, and its content is the device's to spoil.
  */
-import { NEXT } from "./driver-ring.ts";
+import { NEXT } from "./ring-options.ts";
 
 /** What descriptors have as their id in which the device must not look for one. */
 export const NO_ID = 0xffff;

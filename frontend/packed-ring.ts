@@ -7,25 +7,24 @@
  *
  * Nothing here trusts the device: completions are checked against `PackedChains`.
  */
-import { INDIRECT, NEXT, type RawDescriptor, type RingOptions, WRITE } from "./driver-ring.ts";
 import { BackEndError } from "./errors.ts";
 import type { GuestMemory } from "./guest-memory.ts";
 import { describe, NO_ID, PackedChains } from "./packed-chains.ts";
+import {
+  AVAIL,
+  availableFlags,
+  EventFlags,
+  PACKED_BASE,
+  Position,
+  step,
+  stepBack,
+  USED,
+} from "./packed-position.ts";
+import { INDIRECT, NEXT, type RawDescriptor, type RingOptions, WRITE } from "./ring-options.ts";
 import { placePackedRing, type RingPlace } from "./ring-place.ts";
 
-/** Flags of a descriptor that tell, against the wrap counter, whose it is (virtio 1.3, 2.8.1). */
-export const AVAIL = 1 << 7;
-export const USED = 1 << 15;
 const OWNER = AVAIL | USED;
-
-/** Values of the flags in an event suppression structure (virtio 1.3, 2.8.10). */
-export const EventFlags = { ENABLE: 0, DISABLE: 1, DESC: 2 } as const;
-
-/** The base of a ring that nobody has used: slot 0 and wrap counter 1 on both sides. */
-export const PACKED_BASE = 0x8000_8000;
-
-const WRAP = 0x8000;
-const SLOT = 0x7fff;
+const { SLOT, WRAP } = Position;
 
 export class PackedRing {
   readonly packed = true;
@@ -109,13 +108,13 @@ export class PackedRing {
 
   /** The `num` of SET_VRING_BASE: both positions, the driver's in the lower half. */
   get base(): number {
-    const available = this.#stepBack(this.#nextAvailable, this.#added);
+    const available = stepBack(this.size, this.#nextAvailable, this.#added);
     return (available | (this.#usedPosition() << 16)) >>> 0;
   }
 
   /** The position up to which chains are shown. */
   get availableIndex(): number {
-    return this.#stepBack(this.#nextAvailable, this.#added);
+    return stepBack(this.size, this.#nextAvailable, this.#added);
   }
 
   /** The position up to which completions were taken. */
@@ -151,7 +150,7 @@ export class PackedRing {
   /** Appends a buffer to the chain being built: readable ones first, then writable ones. */
   push(address: number, length: number, writable: boolean): void {
     const i = this.#count++;
-    this.#address[i] = address;
+    this.#address[i] = address + this.#memory.ioOffset;
     this.#length[i] = length;
     this.#flags[i] = writable ? WRITE : 0;
   }
@@ -192,7 +191,7 @@ export class PackedRing {
       describe(words, i, this.#address[i]!, this.#length[i]!, NO_ID, flags);
       if ((flags & WRITE) !== 0) writable += this.#length[i]!;
     }
-    this.#chains.save(id, -1, table, 16 * count, INDIRECT);
+    this.#chains.save(id, -1, table + this.#memory.ioOffset, 16 * count, INDIRECT);
     return this.#enter(id, 1, writable, token);
   }
 
@@ -222,7 +221,7 @@ export class PackedRing {
 
   /** The flags that make slots available from `ahead` slots after the next one on. */
   ownerFlags(ahead = 0): number {
-    return availableFlags(this.#step(this.#nextAvailable, ahead));
+    return availableFlags(step(this.size, this.#nextAvailable, ahead));
   }
 
   /**
@@ -230,7 +229,7 @@ export class PackedRing {
    * device may write, a completion of the buffer `id` is expected.
    */
   offer(id: number, token = -1, writable = -1, slots = 1): void {
-    this.#nextAvailable = this.#step(this.#nextAvailable, slots);
+    this.#nextAvailable = step(this.size, this.#nextAvailable, slots);
     if (writable < 0) return;
     this.#freeCount -= slots;
     this.#chains.enter(id, slots, writable, token);
@@ -274,7 +273,7 @@ export class PackedRing {
     if (id === last) this.#batchLast = -1;
     this.head = id;
     this.token = chains.token[id]!;
-    this.#nextUsed = this.#step(this.#nextUsed, chains.length[id]!);
+    this.#nextUsed = step(this.size, this.#nextUsed, chains.length[id]!);
     this.#freeCount += chains.length[id]!;
     chains.leave(id);
     return true;
@@ -312,7 +311,7 @@ export class PackedRing {
     if (this.eventIdx) {
       // The count-th completion ends behind this slot, whichever chains come first.
       const ahead = count === 1 ? 0 : (count - 1) * this.#chains.shortest;
-      const event = this.#step(this.#nextUsed, Math.min(ahead, this.size - 1));
+      const event = step(this.size, this.#nextUsed, Math.min(ahead, this.size - 1));
       Atomics.store(this.#driverEvent, 0, event | (EventFlags.DESC << 16));
     } else Atomics.store(this.#driverEvent, 0, EventFlags.ENABLE << 16);
     return this.#arrived(this.eventIdx ? count : 1);
@@ -367,7 +366,7 @@ export class PackedRing {
       }
       const id = this.inOrder ? this.#chains.inOrder(done) : last;
       if (id === last) last = -1;
-      position = this.#step(position, this.#chains.length[id]!);
+      position = step(this.size, position, this.#chains.length[id]!);
       if (each?.(id) === false) break;
     }
     return position;
@@ -396,27 +395,10 @@ export class PackedRing {
         this.#gate = slot;
         this.#gateFlags = flags;
       } else this.#halves[8 * slot + 7] = flags;
-      this.#nextAvailable = this.#step(this.#nextAvailable, 1);
+      this.#nextAvailable = step(this.size, this.#nextAvailable, 1);
       this.#added++;
     }
   }
-
-  #step(position: number, slots: number): number {
-    const slot = (position & SLOT) + slots;
-    if (slot < this.size) return (position & WRAP) | slot;
-    return ((position & WRAP) ^ WRAP) | (slot - this.size);
-  }
-
-  #stepBack(position: number, slots: number): number {
-    const slot = (position & SLOT) - slots;
-    if (slot >= 0) return (position & WRAP) | slot;
-    return ((position & WRAP) ^ WRAP) | (slot + this.size);
-  }
-}
-
-/** The flags of a slot that the driver makes available. */
-function availableFlags(position: number): number {
-  return (position & WRAP) !== 0 ? AVAIL : USED;
 }
 
 function malformed(message: string): never {

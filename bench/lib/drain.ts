@@ -1,6 +1,6 @@
 /** The two loops that bench/ring.ts measures; `ring_drain` of bench/c/ring.c does the same. */
 import type { Chain } from "../../core/chain.ts";
-import type { SplitQueue } from "../../core/split.ts";
+import type { Queue } from "../../core/queue.ts";
 import { CAPACITY } from "./ring-fixture.ts";
 
 /** The least a block device does with a request: read the header, check the range, set the status. */
@@ -15,7 +15,7 @@ function handle(chain: Chain): number {
 }
 
 /** Returns everything that is available without a look at it. */
-export function walk(queue: SplitQueue): number {
+export function walk(queue: Queue): number {
   const chain = queue.chain;
   let done = 0;
   for (;;) {
@@ -30,7 +30,7 @@ export function walk(queue: SplitQueue): number {
 }
 
 /** Serves everything that is available as a block device would, except for the data. */
-export function serve(queue: SplitQueue): number {
+export function serve(queue: Queue): number {
   const chain = queue.chain;
   let done = 0;
   for (;;) {

@@ -5,6 +5,8 @@
  * Guest memory has three regions. Rings, headers and status bytes lie in the first one; the data
  * buffers are spread over all three, so that translation has to look for the region.
  */
+import { Access, type AddressSpace } from "../../core/address-space.ts";
+import { Iotlb } from "../../core/iotlb.ts";
 import { GuestMemory, type RegionSpec } from "../../core/memory.ts";
 import { SplitQueue, splitRingBytes } from "../../core/split.ts";
 import { createMemfd } from "../../ffi/mod.ts";
@@ -18,6 +20,7 @@ export const CHAIN_LENGTH = 3;
 /** Bytes of the disk that the requests read from. */
 export const CAPACITY = 64 * 2 ** 20;
 
+const ENTRY_SIZE = 4096;
 const REGION_SIZE = 4 * 2 ** 20;
 const USER_BASE = 0x7000_0000_0000;
 const GUEST_BASES = [0, 0x1_0000_0000, 0x40_0000_0000];
@@ -30,7 +33,7 @@ const WRITE = 2;
 const INDIRECT = 4;
 
 /** Places in the first region, in bytes. */
-const DESCRIPTORS = 0x1000;
+export const DESCRIPTORS = 0x1000;
 const AVAILABLE = 0x3000;
 const USED = 0x4000;
 const TABLES = 0x6000;
@@ -49,11 +52,14 @@ export interface RingFixtureOptions {
   readonly indirect?: boolean;
   /** The requests write to the disk instead of reading from it. */
   readonly write?: boolean;
+  /** Buffers are found by IOTLB entries of 4 KiB. */
+  readonly iommu?: boolean;
 }
 
 export class RingFixture implements Disposable {
   readonly memory = new GuestMemory();
   readonly indirect: boolean;
+  readonly #space: AddressSpace;
   readonly #write: boolean;
   /** Process addresses of the ring's parts. */
   readonly addresses: RingAddresses;
@@ -61,10 +67,11 @@ export class RingFixture implements Disposable {
   readonly #available: Uint16Array<ArrayBuffer>;
   #next = 0;
 
-  constructor({ indirect = false, write = false }: RingFixtureOptions = {}) {
+  constructor({ indirect = false, write = false, iommu = false }: RingFixtureOptions = {}) {
     this.indirect = indirect;
     this.#write = write;
     this.#share();
+    this.#space = iommu ? this.#makeIotlb() : this.memory;
     const { host } = this.memory.regions[0]!;
     const { data } = this.memory.find(GUEST_BASES[0]!)!;
     this.#first = data;
@@ -91,7 +98,7 @@ export class RingFixture implements Disposable {
       index: 0,
       name: "bench",
       size: RING_SIZE,
-      memory: this.memory,
+      memory: this.#space,
       ...this.addresses,
       base: this.#next,
       indirect: this.indirect,
@@ -112,6 +119,16 @@ export class RingFixture implements Disposable {
 
   [Symbol.dispose](): void {
     this.memory[Symbol.dispose]();
+  }
+
+  #makeIotlb(): Iotlb {
+    const iotlb = new Iotlb(this.memory);
+    for (const base of GUEST_BASES) {
+      for (let at = base; at < base + REGION_SIZE; at += ENTRY_SIZE) {
+        iotlb.set(at, ENTRY_SIZE, USER_BASE + at, Access.READ | Access.WRITE);
+      }
+    }
+    return iotlb;
   }
 
   #share(): void {

@@ -6,16 +6,22 @@ import type { Session } from "../session.ts";
 /** The handler answers later, with `session.answer`. No other message is read meanwhile. */
 export const WAIT = Symbol("wait");
 
+/** The message is an answer itself: it gets none, whatever its flags say. */
+export const SILENT = Symbol("silent");
+
 /** A reply's payload, with descriptors where it has any; they stay whose they are. */
 export type Outcome =
   | Uint8Array
   | { readonly payload: Uint8Array; readonly fds: readonly number[] };
 
 /**
- * Handles one message. Returns the reply, nothing for a plain acknowledgement, or `WAIT`.
+ * Handles one message. Returns the reply, nothing for a plain acknowledgement, `WAIT`, or `SILENT`.
  * Throws `ProtocolError` to refuse it.
  */
-export type Handler = (session: Session, message: Message) => Outcome | undefined | typeof WAIT;
+export type Handler = (
+  session: Session,
+  message: Message,
+) => Outcome | undefined | typeof WAIT | typeof SILENT;
 
 /** Acknowledges a message when the device is done with it: at once, or when its promise settles. */
 export function whenDone(

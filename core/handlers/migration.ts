@@ -10,7 +10,7 @@ import { type Handler, toNumber, u64, WAIT } from "./handler.ts";
 
 function readShape(session: Session, { payload }: Message): InflightShape {
   const wire = Inflight.decode(payload);
-  const most = session.vrings.length;
+  const most = session.backend.queues.length;
   if (wire.queues === 0 || wire.queues > most) {
     throw new ProtocolError(
       `Cannot use an in-flight region of ${wire.queues} queues, not 1 to ${most}`,

@@ -5,16 +5,18 @@ import type { Session } from "../session.ts";
 import { configHandlers } from "./config.ts";
 import { cryptoHandlers } from "./crypto.ts";
 import { deviceStateHandlers } from "./device-state.ts";
-import { type Handler, type Outcome, WAIT } from "./handler.ts";
+import { type Handler, type Outcome, SILENT, WAIT } from "./handler.ts";
+import { iotlbHandlers } from "./iotlb.ts";
 import { memoryHandlers } from "./memory.ts";
 import { migrationHandlers } from "./migration.ts";
 import { negotiationHandlers } from "./negotiation.ts";
 import { netHandlers } from "./net.ts";
+import { postcopyHandlers } from "./postcopy.ts";
 import { sharingHandlers } from "./sharing.ts";
 import { statusHandlers } from "./status.ts";
 import { vringHandlers } from "./vrings.ts";
 
-export { type Handler, type Outcome, WAIT };
+export { type Handler, type Outcome, SILENT, WAIT };
 
 const byName: Partial<Record<FrontEndMessage, Handler>> = {
   ...negotiationHandlers,
@@ -27,6 +29,8 @@ const byName: Partial<Record<FrontEndMessage, Handler>> = {
   ...cryptoHandlers,
   ...deviceStateHandlers,
   ...sharingHandlers,
+  ...postcopyHandlers,
+  ...iotlbHandlers,
 };
 
 /** `handlers[code](session, message)`. */

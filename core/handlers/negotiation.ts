@@ -26,12 +26,15 @@ export const negotiationHandlers = {
     const wanted = readU64(message);
     const { backend } = session;
     refuseUnoffered(wanted, backend.offered, [backend.featureNames, RingFeature, VhostFeature]);
+    const changed = wanted ^ session.features;
+    if (has(changed, RingFeature.RING_PACKED) && session.vrings.some(({ running }) => running)) {
+      throw new ProtocolError("Cannot change the kind of rings while vrings are running");
+    }
     const accept = () => {
       session.features = wanted;
+      session.forgetDriver();
       // Without protocol features there is no SET_VRING_ENABLE: rings work as soon as they start.
-      if (!has(wanted, VhostFeature.PROTOCOL_FEATURES)) {
-        for (const vring of session.vrings) vring.enable();
-      }
+      if (!has(wanted, VhostFeature.PROTOCOL_FEATURES)) session.enableRings();
     };
     backend.log.debug("Features accepted", {
       features: describeBits(wanted, backend.featureNames, RingFeature, VhostFeature),
@@ -45,12 +48,13 @@ export const negotiationHandlers = {
   },
 
   /**
-   * A driver begins anew: rings and memory of an earlier one are gone. QEMU hands the connection of
+   * A driver begins anew: rings, memory and dirty log of an earlier one are gone. QEMU hands the connection of
    * an unplugged device to the one that is plugged in next.
    */
   SET_OWNER(session, message) {
     session.stopRings(() => {
       session.memory[Symbol.dispose]();
+      session.dirtyLog.release();
       session.answer(message);
     });
     return WAIT;
@@ -74,7 +78,15 @@ export const negotiationHandlers = {
         throw new ProtocolError(text, { fatal: true });
       }
     }
+    for (const draft of session.backend.protocol.drafts) {
+      const missing = draft.needs(session.backend.definition).filter((need) => !has(wanted, need));
+      if (has(wanted, draft.bit) && missing.length > 0) {
+        const text = `Protocol feature ${draft.feature} needs ${missing.join(" and ")}`;
+        throw new ProtocolError(text, { fatal: true });
+      }
+    }
     session.protocolFeatures = wanted;
+    session.translation.useGuestAddresses(has(wanted, ProtocolFeature.GPA_ADDRESSES));
     session.inBand = has(wanted, ProtocolFeature.INBAND_NOTIFICATIONS);
     session.backend.log.debug("Protocol features accepted", {
       features: describeBits(wanted, ProtocolFeature),
@@ -82,7 +94,7 @@ export const negotiationHandlers = {
     return undefined;
   },
 
-  GET_QUEUE_NUM: ({ vrings }) => u64(vrings.length),
+  GET_QUEUE_NUM: ({ backend }) => u64(backend.queues.length),
 
   SET_BACKEND_REQ_FD(session, message) {
     const { loop, log } = session.backend;
@@ -96,6 +108,7 @@ export const negotiationHandlers = {
       session.requests = channel;
     });
     session.backend.frontEnd.announce(session);
+    session.translation.askAgain();
     return undefined;
   },
 } satisfies Record<string, Handler>;

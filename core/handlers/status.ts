@@ -7,6 +7,8 @@ export const statusHandlers = {
     session.stopRings(() =>
       session.disableRings(() => {
         session.status = 0;
+        // A machine that is reset while it migrates gets its log anew before its rings start.
+        session.dirtyLog.release();
         backend.tellDevice((device) => device.reset?.());
         session.answer(message);
       }),

@@ -2,6 +2,7 @@
 import type { Fd } from "../../ffi/mod.ts";
 import type { Message } from "../connection.ts";
 import { ProtocolError } from "../errors.ts";
+import { has, RingFeature } from "../features.ts";
 import { VringAddr, VringState } from "../payloads.ts";
 import { VRING_INDEX_MASK, VRING_LOG, VRING_NO_FD } from "../protocol.ts";
 import type { Session } from "../session.ts";
@@ -60,7 +61,10 @@ export const vringHandlers = {
 
   GET_VRING_BASE(session, message) {
     const { vring } = readState(session, message);
-    vring.stop((num) => session.answer(message, VringState.encode({ index: vring.index, num })));
+    vring.stop((num) => {
+      session.forgetDriver();
+      session.answer(message, VringState.encode({ index: vring.index, num }));
+    });
     return WAIT;
   },
 
@@ -72,11 +76,24 @@ export const vringHandlers = {
         "Cannot stop a vring without draining it: no in-flight region is set",
       );
     }
-    return VringState.encode({ index: vring.index, num: vring.stopAtOnce() });
+    const num = vring.stopAtOnce();
+    session.forgetDriver();
+    return VringState.encode({ index: vring.index, num });
   },
 
   SET_VRING_KICK: (session, message) =>
     giveDescriptor(session, message, (vring, fd) => vring.setKick(fd)),
+
+  /** The byte order of a ring whose driver is from before virtio 1. */
+  SET_VRING_ENDIAN(session, message) {
+    const { vring, num } = readState(session, message);
+    if (num > 1) throw new ProtocolError(`There is no byte order ${num} of a vring`);
+    if (num === 1 && has(session.features, RingFeature.VERSION_1)) {
+      throw new ProtocolError("Cannot use a big-endian vring: VERSION_1 is negotiated");
+    }
+    vring.setBigEndian(num === 1);
+    return undefined;
+  },
 
   VRING_KICK(session, message) {
     const { vring, num } = readState(session, message);

@@ -111,8 +111,7 @@ export class RequestHandler {
 
   /** Returns data bytes written to the driver, or a negative error number. */
   #execute(chain: Chain, transfer: ChainTransfer): StoreResult {
-    const sectorHigh = chain.readU32(RequestHeader.sectorHigh);
-    const sector = sectorHigh * 4294967296 + chain.readU32(RequestHeader.sectorLow);
+    const sector = chain.readU64(RequestHeader.sector);
     switch (chain.readU32(RequestHeader.type)) {
       case RequestType.IN:
         return this.#read(chain, transfer, sector * SECTOR_SIZE);
@@ -183,36 +182,32 @@ export class RequestHandler {
       return BAD_SEGMENTS;
     }
     // Read once: the driver may change its memory between the checks and the work.
-    const segments = new Uint8Array(bytes);
-    chain.read(segments, RequestHeader.size);
-    const view = new DataView(segments.buffer);
-    for (let i = 0; i < count; i++) {
-      const error = this.#checkSegment(view, i * Segment.size, zeroes);
+    const segments = Array.from({ length: count }, (_, i) => readSegment(chain, i));
+    for (const segment of segments) {
+      const error = this.#checkSegment(segment, zeroes);
       if (error < 0) return error;
     }
-    return this.#runSegments(view, 0, zeroes);
+    return this.#runSegments(segments, 0, zeroes);
   }
 
-  #checkSegment(view: DataView, at: number, zeroes: boolean): number {
-    const flags = view.getUint32(at + Segment.flags, true);
+  #checkSegment({ offset, sectors, flags }: DiskSegment, zeroes: boolean): number {
     if ((flags & ~SEGMENT_UNMAP) !== 0 || (flags !== 0 && !zeroes)) return -EOPNOTSUPP;
-    const sectors = view.getUint32(at + Segment.sectors, true);
     const { maxDiscardSectors, maxWriteZeroesSectors } = this.#limits;
     if (sectors > (zeroes ? maxWriteZeroesSectors : maxDiscardSectors)) return BAD_SEGMENTS;
-    return this.#inside(segmentOffset(view, at), sectors * SECTOR_SIZE) ? 0 : OUTSIDE;
+    return this.#inside(offset, sectors * SECTOR_SIZE) ? 0 : OUTSIDE;
   }
 
-  #runSegments(view: DataView, first: number, zeroes: boolean): StoreResult {
-    for (let at = first; at < view.byteLength; at += Segment.size) {
-      const offset = segmentOffset(view, at);
-      const length = view.getUint32(at + Segment.sectors, true) * SECTOR_SIZE;
-      const unmap = (view.getUint32(at + Segment.flags, true) & SEGMENT_UNMAP) !== 0;
+  #runSegments(segments: readonly DiskSegment[], first: number, zeroes: boolean): StoreResult {
+    for (let i = first; i < segments.length; i++) {
+      const { offset, sectors, flags } = segments[i]!;
+      const length = sectors * SECTOR_SIZE;
       const result = zeroes
-        ? this.#store.writeZeroes!(offset, length, unmap)
+        ? this.#store.writeZeroes!(offset, length, (flags & SEGMENT_UNMAP) !== 0)
         : this.#store.discard!(offset, length);
       if (typeof result !== "number") {
-        const rest = at + Segment.size;
-        return result.then((error) => (error < 0 ? error : this.#runSegments(view, rest, zeroes)));
+        return result.then((error) => {
+          return error < 0 ? error : this.#runSegments(segments, i + 1, zeroes);
+        });
       }
       if (result < 0) return result;
     }
@@ -220,9 +215,20 @@ export class RequestHandler {
   }
 }
 
-function segmentOffset(view: DataView, at: number): number {
-  const high = view.getUint32(at + Segment.sectorHigh, true);
-  return (high * 4294967296 + view.getUint32(at + Segment.sectorLow, true)) * SECTOR_SIZE;
+/** A segment of DISCARD or WRITE_ZEROES; `offset` in bytes. */
+interface DiskSegment {
+  readonly offset: number;
+  readonly sectors: number;
+  readonly flags: number;
+}
+
+function readSegment(chain: Chain, i: number): DiskSegment {
+  const at = RequestHeader.size + i * Segment.size;
+  return {
+    offset: chain.readU64(at + Segment.sector) * SECTOR_SIZE,
+    sectors: chain.readU32(at + Segment.sectors),
+    flags: chain.readU32(at + Segment.flags),
+  };
 }
 
 /**

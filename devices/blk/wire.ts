@@ -52,10 +52,10 @@ export const BlkConfig = layout(
 );
 
 /** The device-readable start of a request (virtio 1.3, 5.2.6); bytes 4 to 7 are reserved. */
-export const RequestHeader = { size: 16, type: 0, sectorLow: 8, sectorHigh: 12 } as const;
+export const RequestHeader = { size: 16, type: 0, sector: 8 } as const;
 
 /** A segment of DISCARD and WRITE_ZEROES. */
-export const Segment = { size: 16, sectorLow: 0, sectorHigh: 4, sectors: 8, flags: 12 } as const;
+export const Segment = { size: 16, sector: 0, sectors: 8, flags: 12 } as const;
 
 /** `Segment.flags`: the device may deallocate what it zeroes. */
 export const SEGMENT_UNMAP = 1;

@@ -4,6 +4,7 @@
  * Each request has a slot with memory of its own for header, data, status and indirect table, so
  * that submitting and completing allocates nothing.
  */
+import { ByteOrder } from "../byte-order.ts";
 import { BackEndError } from "../errors.ts";
 import type { GuestMemory } from "../guest-memory.ts";
 import type { Vring } from "../vring.ts";
@@ -40,6 +41,7 @@ export class BlkQueue {
   /** Completions whose length is not the bytes that the device had to write. */
   oddLengths = 0;
 
+  readonly #bytes: ByteOrder;
   readonly #framing: Framing;
   readonly #pieceSize: number;
   readonly #indirect: boolean;
@@ -65,6 +67,7 @@ export class BlkQueue {
   constructor(vring: Vring, memory: GuestMemory, options: BlkQueueOptions) {
     const { depth, maxBytes, indirect, framing = "classic", pieceSize = 0 } = options;
     this.vring = vring;
+    this.#bytes = new ByteOrder(vring.bigEndian);
     this.depth = depth;
     this.maxBytes = maxBytes;
     this.#framing = framing;
@@ -136,10 +139,9 @@ export class BlkQueue {
     this.#length[slot] = length;
     const header = this.#dataOffset(slot) - HEADER_SIZE;
     const word = header >> 2;
-    this.#headers[word] = type;
+    this.#headers[word] = this.#bytes.word(type);
     this.#headers[word + 1] = 0;
-    this.#headers[word + 2] = sector >>> 0;
-    this.#headers[word + 3] = Math.floor(sector / 4294967296);
+    this.#bytes.setU64(this.#headers, word + 2, sector >>> 0, Math.floor(sector / 4294967296));
     this.#cut(slot, this.#base + header, length, writes);
     const { ring } = this.vring;
     const table = this.#tables + slot * this.#tableBytes;

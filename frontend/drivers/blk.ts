@@ -85,8 +85,13 @@ export class BlkDriver implements Disposable {
       const settings = { depth, maxBytes, indirect, framing, pieceSize };
       return new BlkQueue(vring, frontend.memory, settings);
     });
-    this.#poll = new PollSet(queues);
+    this.#poll = new PollSet(queues + 1);
     frontend.start();
+  }
+
+  /** The byte order of requests; the config space is little-endian in any case. */
+  get #littleEndian(): boolean {
+    return !this.queues[0]!.vring.bigEndian;
   }
 
   /** Connects, and starts the device. */
@@ -171,12 +176,12 @@ export class BlkDriver implements Disposable {
   }
 
   discard(ranges: readonly SectorRange[]): void {
-    const data = encodeRanges(ranges, 0);
+    const data = encodeRanges(ranges, 0, this.#littleEndian);
     this.#expect("DISCARD", this.request(BlkRequest.DISCARD, 0, data.length, { data }));
   }
 
   writeZeroes(ranges: readonly SectorRange[], unmap = false): void {
-    const data = encodeRanges(ranges, unmap ? RANGE_UNMAP : 0);
+    const data = encodeRanges(ranges, unmap ? RANGE_UNMAP : 0, this.#littleEndian);
     this.#expect("WRITE_ZEROES", this.request(BlkRequest.WRITE_ZEROES, 0, data.length, { data }));
   }
 
@@ -195,6 +200,7 @@ export class BlkDriver implements Disposable {
       for (const [i, { vring }] of this.queues.entries()) {
         if (this.#poll.ready(i)) vring.call.take();
       }
+      this.frontend.iommu?.serve();
     }
     for (const { vring } of this.queues) vring.ring.disableCalls();
     return true;
@@ -208,6 +214,8 @@ export class BlkDriver implements Disposable {
       this.#poll.add(vring.call.reader.number);
       if (inFlight > 0 && vring.ring.enableCalls(Math.min(count, inFlight))) ready = true;
     }
+    const fd = this.frontend.iommu?.fd;
+    if (fd && !fd.closed) this.#poll.add(fd.number);
     return ready;
   }
 
@@ -237,13 +245,17 @@ export interface RequestDetails {
 }
 
 /** The data of a DISCARD or WRITE_ZEROES request. */
-export function encodeRanges(ranges: readonly SectorRange[], flags: number): Uint8Array {
+export function encodeRanges(
+  ranges: readonly SectorRange[],
+  flags: number,
+  littleEndian = true,
+): Uint8Array {
   const bytes = new Uint8Array(ranges.length * RANGE_SIZE);
   const view = new DataView(bytes.buffer);
   ranges.forEach(({ sector, sectors }, i) => {
-    view.setBigUint64(i * RANGE_SIZE, BigInt(sector), true);
-    view.setUint32(i * RANGE_SIZE + 8, sectors, true);
-    view.setUint32(i * RANGE_SIZE + 12, flags, true);
+    view.setBigUint64(i * RANGE_SIZE, BigInt(sector), littleEndian);
+    view.setUint32(i * RANGE_SIZE + 8, sectors, littleEndian);
+    view.setUint32(i * RANGE_SIZE + 12, flags, littleEndian);
   });
   return bytes;
 }

@@ -9,7 +9,7 @@ const allowed: Readonly<Record<string, readonly string[]>> = {
   ffi: [],
   core: ["ffi"],
   devices: ["ffi", "core"],
-  conventions: ["ffi", "core", "devices"],
+  conventions: ["ffi", "core", "devices", "frontend"],
   frontend: ["ffi", "core"],
   "": ["ffi", "core", "devices", "conventions", "frontend"],
 };

@@ -39,7 +39,10 @@ export function offer(ring: Ring, ...descriptors: Descriptor[]): void {
 /** Writes an indirect table into guest memory and offers it. */
 export function offerTable(g: Guest, ring: Ring, table: readonly Descriptor[], at = SPARE): void {
   table.forEach((descriptor, i) => {
-    describe(g.view, at + 16 * i, descriptor);
+    // On packed rings ids are where the flags are on split ones.
+    const { flags = 0 } = descriptor;
+    const entry = ring.packed ? { ...descriptor, flags: 0x7777, next: flags } : descriptor;
+    describe(g.view, at + 16 * i, entry);
   });
   offer(ring, { address: at, length: 16 * table.length, flags: INDIRECT });
 }

@@ -12,6 +12,7 @@ import { type FrontEndMessage, ProtocolFeature } from "../../core/protocol.ts";
 import { RequestHeader, RequestType, Status } from "../../devices/blk/wire.ts";
 import { createMemfd, type Fd, Mapping } from "../../ffi/mod.ts";
 import { Client, type Outcome, u64 } from "./client.ts";
+import { PackedRing } from "./packed-ring.ts";
 import { AVAILABLE, type Descriptor, Ring, USED, WRITE } from "./ring.ts";
 
 /** Two regions of this size, contiguous in guest addresses and far apart in user addresses. */
@@ -88,6 +89,9 @@ export interface GuestOptions {
   readonly queues?: number;
   readonly size?: number;
   readonly features?: bigint;
+  /** Protocol features to accept; those of a block device by default. */
+  readonly protocol?: bigint;
+  readonly packed?: boolean;
   /** How far to go: features only, memory too, or up to running rings (the default). */
   readonly until?: "features" | "memory" | "running";
 }
@@ -110,15 +114,19 @@ export class Guest implements Disposable {
   readonly #mapping: Mapping;
 
   constructor(path: string, options: GuestOptions = {}) {
-    const { queues = 2, size = RING_SIZE, features = allRingFeatures, until } = options;
+    const { protocol = protocolMask } = options;
+    const { queues = 2, size = RING_SIZE, packed = false, until } = options;
+    const kind = packed ? mask(RingFeature.RING_PACKED) : 0n;
+    const features = (options.features ?? allRingFeatures) | kind;
+    const RingKind = packed ? PackedRing : Ring;
     this.#mapping = new Mapping(this.memfd, MEMORY_SIZE);
     this.memory = this.#mapping.windows[0]!.u8;
     this.view = this.#mapping.windows[0]!.data;
     this.memory.fill(0);
-    this.rings = Array.from({ length: queues }, (_, i) => new Ring(i, size, this.view));
+    this.rings = Array.from({ length: queues }, (_, i) => new RingKind(i, size, this.view));
     this.client = new Client(path);
     this.client.askU64("GET_FEATURES");
-    this.client.send("SET_PROTOCOL_FEATURES", u64(protocolMask));
+    this.client.send("SET_PROTOCOL_FEATURES", u64(protocol));
     this.must("SET_OWNER");
     this.must("SET_FEATURES", u64(features));
     if (until === "features") return;
@@ -151,7 +159,7 @@ export class Guest implements Disposable {
   prepare(ring: Ring): void {
     ring.clear();
     this.must("SET_VRING_NUM", state(ring.index, ring.size));
-    this.must("SET_VRING_BASE", state(ring.index, 0));
+    this.must("SET_VRING_BASE", state(ring.index, ring.emptyBase));
     this.must("SET_VRING_ADDR", ringAddresses(ring));
     this.must("SET_VRING_CALL", u64(ring.index), [ring.callFd]);
     this.must("SET_VRING_ERR", u64(ring.index), [ring.errFd]);
@@ -180,7 +188,7 @@ export class Guest implements Disposable {
   header(address: number, type: number, sector: number | bigint = 0): void {
     this.view.setUint32(address + RequestHeader.type, type, true);
     this.view.setUint32(address + 4, 0, true);
-    this.view.setBigUint64(address + RequestHeader.sectorLow, BigInt(sector), true);
+    this.view.setBigUint64(address + RequestHeader.sector, BigInt(sector), true);
   }
 
   /** The buffers of a request in the ring's data area: header, data, status. */

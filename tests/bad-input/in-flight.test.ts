@@ -23,26 +23,6 @@ function flush(g: Guest): void {
   assert.equal(g.io(g.ring(0), { type: RequestType.FLUSH }), Status.OK);
 }
 
-row("V11 GET_VRING_BASE waits for requests in flight", {}, () => {
-  using g = guest();
-  const ring = g.ring(1);
-  for (let round = 1; round < 4; round++) {
-    hold(g, ring);
-    // The num of the request means nothing.
-    g.client.send("GET_VRING_BASE", state(1, 0xdead));
-    assert.ok(g.client.silent(), "no answer while a request is in flight");
-    assert.equal(ring.usedIndex, round - 1);
-    // The other queue is not stopped.
-    flush(g);
-    const reply = g.client.receive();
-    assert.ok(typeof reply !== "string");
-    assert.deepEqual(VringState.decode(reply.payload), { index: 1, num: round });
-    assert.equal(ring.usedIndex, round, "the request is completed before the answer");
-    assert.equal(g.memory[ring.data + 16], Status.OK);
-    g.must("SET_VRING_KICK", state(1, 0), [ring.kickFd]);
-  }
-});
-
 row("V11 a memory table waits for requests in flight", {}, () => {
   using g = guest();
   const ring = g.ring(1);
@@ -58,33 +38,6 @@ row("V11 a memory table waits for requests in flight", {}, () => {
   for (const each of g.rings) g.restart(each);
   for (const each of g.rings) g.verify(each);
 });
-
-row(
-  "R11 a head that is offered while it is in flight breaks the queue",
-  { log: [/descriptor 0 was made available again while in flight/] },
-  () => {
-    using g = guest();
-    const ring = g.ring(1);
-    hold(g, ring);
-    ring.offer(0);
-    ring.kick();
-    assert.ok(ring.broken());
-    assert.equal(ring.usedIndex, 0);
-    flush(g);
-    assert.ok(ring.complete(), "the one in flight is completed all the same");
-    g.restart(ring);
-    g.verify(ring);
-    // Twice in one batch.
-    const request = { type: RequestType.IN, sector: HELD_SECTOR, length: 512 };
-    const head = ring.chain(0, g.buffers(ring, request));
-    ring.offer(head, head);
-    ring.kick();
-    assert.ok(ring.broken());
-    flush(g);
-    g.restart(ring);
-    g.verify(ring);
-  },
-);
 
 row("V11 a connection that ends with requests in flight makes room for the next", {}, (program) => {
   for (const waiting of [false, true]) {
@@ -110,3 +63,62 @@ row("V11 a ring can be set up anew while others have requests in flight", {}, ()
   assert.ok(g.ring(1).complete());
   for (const ring of g.rings) g.verify(ring);
 });
+
+for (const packed of [false, true]) {
+  const on = packed ? ", packed" : "";
+  row(`V11 GET_VRING_BASE waits for requests in flight${on}`, {}, () => {
+    using g = guest({ packed });
+    const ring = g.ring(1);
+    for (let round = 1; round < 4; round++) {
+      hold(g, ring);
+      // The num of the request means nothing.
+      g.client.send("GET_VRING_BASE", state(1, 0xdead));
+      assert.ok(g.client.silent(), "no answer while a request is in flight");
+      assert.equal(ring.usedIndex, round - 1);
+      // The other queue is not stopped.
+      flush(g);
+      const reply = g.client.receive();
+      assert.ok(typeof reply !== "string");
+      assert.deepEqual(VringState.decode(reply.payload), {
+        index: 1,
+        num: packed ? ((0x8000 + 3 * round) * 0x10001) >>> 0 : round,
+      });
+      assert.equal(ring.usedIndex, round, "the request is completed before the answer");
+      assert.equal(g.memory[ring.data + 16], Status.OK);
+      g.must("SET_VRING_KICK", state(1, 0), [ring.kickFd]);
+    }
+  });
+
+  row(
+    `R11 a head that is offered while it is in flight breaks the queue${on}`,
+    {
+      log: [
+        packed
+          ? /the chain from slot 3 has buffer id 0, which is in flight/
+          : /descriptor 0 was made available again while in flight/,
+      ],
+    },
+    () => {
+      using g = guest({ packed });
+      const ring = g.ring(1);
+      hold(g, ring);
+      ring.offer(0);
+      ring.kick();
+      assert.ok(ring.broken());
+      assert.equal(ring.usedIndex, 0);
+      flush(g);
+      assert.ok(ring.complete(), "the one in flight is completed all the same");
+      g.restart(ring);
+      g.verify(ring);
+      // Twice in one batch.
+      const request = { type: RequestType.IN, sector: HELD_SECTOR, length: 512 };
+      const head = ring.chain(0, g.buffers(ring, request));
+      ring.offer(head, head);
+      ring.kick();
+      assert.ok(ring.broken());
+      flush(g);
+      g.restart(ring);
+      g.verify(ring);
+    },
+  );
+}

@@ -15,7 +15,7 @@ import { fileURLToPath } from "node:url";
 import { runtime } from "../../ffi/mod.ts";
 import { sleep } from "./client.ts";
 
-export type DeviceName = "blk" | "read-only" | "holding";
+export type DeviceName = "blk" | "read-only" | "holding" | "parts";
 
 export interface StartOptions {
   readonly device?: DeviceName;
@@ -34,7 +34,11 @@ const STOP_LIMIT = 5_000;
 /** How long descriptors and mappings may take to settle after a connection ends. */
 const SETTLE_LIMIT = 5_000;
 const launchers = fileURLToPath(new URL("../../bin/", import.meta.url));
-const holdingDisk = fileURLToPath(new URL("holding-disk.ts", import.meta.url));
+/** Devices of the tests' own. */
+const modules: Readonly<Partial<Record<DeviceName, string>>> = {
+  holding: fileURLToPath(new URL("holding-disk.ts", import.meta.url)),
+  parts: fileURLToPath(new URL("../support/parts-disk.ts", import.meta.url)),
+};
 
 /** What a process holds. */
 export interface Holdings {
@@ -62,9 +66,10 @@ export class Program {
     this.#log = join(this.#folder, "log");
     writeFileSync(this.image, "");
     truncateSync(this.image, size);
+    const module = modules[device];
     const command =
-      device === "holding"
-        ? [`${launchers}ringside`, holdingDisk]
+      module !== undefined
+        ? [`${launchers}ringside`, module]
         : [`${launchers}vhost-user-blk`, `--blk-file=${this.image}`, "--serial=bad-input"];
     if (device === "read-only") command.push("--read-only");
     // At this level no reason is left out, however fast they come.

@@ -32,6 +32,9 @@ export function describe(
 }
 
 export class Ring implements Disposable {
+  readonly packed: boolean = false;
+  /** The base of a ring that nobody has used. */
+  readonly emptyBase: number = 0;
   readonly index: number;
   readonly size: number;
   /** Guest address of the ring, and of the data area behind it. */
@@ -43,7 +46,7 @@ export class Ring implements Disposable {
   /** The used index up to which completions were taken. */
   seen = 0;
   readonly view: DataView<ArrayBuffer>;
-  readonly #words: Uint16Array<ArrayBuffer>;
+  readonly words: Uint16Array<ArrayBuffer>;
 
   /** `view` shows guest memory from address 0 on. */
   constructor(
@@ -57,7 +60,7 @@ export class Ring implements Disposable {
     this.base = base;
     this.data = this.base + DATA;
     this.view = view;
-    this.#words = new Uint16Array(view.buffer, view.byteOffset, view.byteLength >> 1);
+    this.words = new Uint16Array(view.buffer, view.byteOffset, view.byteLength >> 1);
   }
 
   /** Clears the ring, as a driver does before it hands it over. */
@@ -67,27 +70,31 @@ export class Ring implements Disposable {
   }
 
   get availableIndex(): number {
-    return this.#words[(this.base + AVAILABLE + 2) >> 1]!;
+    return this.words[(this.base + AVAILABLE + 2) >> 1]!;
   }
 
   set availableIndex(value: number) {
-    Atomics.store(this.#words, (this.base + AVAILABLE + 2) >> 1, value & 0xffff);
+    Atomics.store(this.words, (this.base + AVAILABLE + 2) >> 1, value & 0xffff);
+  }
+
+  set usedIndex(value: number) {
+    Atomics.store(this.words, (this.base + USED + 2) >> 1, value & 0xffff);
   }
 
   get usedIndex(): number {
-    return Atomics.load(this.#words, (this.base + USED + 2) >> 1);
+    return Atomics.load(this.words, (this.base + USED + 2) >> 1);
   }
 
   set availableFlags(value: number) {
-    this.#words[(this.base + AVAILABLE) >> 1] = value;
+    this.words[(this.base + AVAILABLE) >> 1] = value;
   }
 
   set usedEvent(value: number) {
-    this.#words[(this.base + AVAILABLE + 4 + 2 * this.size) >> 1] = value;
+    this.words[(this.base + AVAILABLE + 4 + 2 * this.size) >> 1] = value;
   }
 
   set availEvent(value: number) {
-    this.#words[(this.base + USED + 4 + 8 * this.size) >> 1] = value;
+    this.words[(this.base + USED + 4 + 8 * this.size) >> 1] = value;
   }
 
   used(index: number): { id: number; length: number } {

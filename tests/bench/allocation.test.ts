@@ -29,6 +29,8 @@ const views = { bytes: 400, objects: 4 };
 const cases = [
   { name: "ring, direct", limit: object },
   { name: "ring, indirect", limit: object },
+  { name: "ring, direct, IOMMU", limit: object },
+  { name: "ring, indirect, IOMMU", limit: object },
   { name: "blk, null, reads", limit: object },
   { name: "blk, null, writes", limit: object },
   { name: "blk, ram, reads", limit: views },

@@ -37,6 +37,14 @@ describe("capabilitiesOf()", () => {
     assert.deepEqual(capabilitiesOf(device()).features, []);
   });
 
+  it("lists the parts of the protocol that are declared, if any are", () => {
+    const declared = { ...device(), protocol: ["DEVICE_STATE"], sharedMemory: [4096] } as const;
+    const capabilities = capabilitiesOf(declared);
+    assert.deepEqual(capabilities.protocol, ["DEVICE_STATE", "SHMEM"]);
+    assert.equal(Check(capabilitiesSchema, capabilities), true);
+    assert.equal("protocol" in capabilitiesOf(device()), false);
+  });
+
   it("fits its schema for every device", async () => {
     for (const load of Object.values(devices)) {
       const capabilities = capabilitiesOf(await load());

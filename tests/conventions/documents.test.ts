@@ -3,8 +3,19 @@ import assert from "node:assert/strict";
 import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { after, describe, it } from "node:test";
-import { runtime } from "../../ffi/mod.ts";
-import { BlkDriver, BlkError, Frontend, ringFeatures, SimpleQueue } from "../../frontend/mod.ts";
+import { mask } from "../../core/features.ts";
+import { ProtocolFeature } from "../../core/protocol.ts";
+import { createMemfd, runtime } from "../../ffi/mod.ts";
+import {
+  BlkDriver,
+  BlkError,
+  checkState,
+  Frontend,
+  protocolFeatures,
+  ringFeatures,
+  SimpleQueue,
+  startStateTransfer,
+} from "../../frontend/mod.ts";
 import { Folder, launch, root, run } from "./folder.ts";
 import { Program } from "./program.ts";
 import { patternOf, snippetsOf, stepsOf } from "./snippets.ts";
@@ -18,8 +29,9 @@ class Client implements Disposable {
   readonly frontend: Frontend;
   readonly queue: SimpleQueue;
 
-  constructor(socket: string, features = 0n) {
-    this.frontend = Frontend.open(socket, { features: ringFeatures | features });
+  constructor(socket: string, features = 0n, more = 0n) {
+    const protocol = protocolFeatures | more;
+    this.frontend = Frontend.open(socket, { features: ringFeatures | features, protocol });
     this.queue = new SimpleQueue(this.frontend);
     this.frontend.start();
   }
@@ -87,7 +99,8 @@ describe("docs/writing-a-device.md", () => {
 
   it("names every example's file, and all of them are tested", () => {
     const names = snippets.filter(({ kind }) => kind === "ts").map(({ text }) => fileOf(text));
-    const known = ["fill.ts", "echo.ts", "oracle.ts", "clock.ts", "pattern-disk.ts", "vm.ts"];
+    const devices = ["fill", "echo", "oracle", "clock", "counter", "pattern-disk"];
+    const known = [...devices, "vm"].map((name) => `${name}.ts`);
     assert.deepEqual(names, known);
     assert.deepEqual([...new Set(snippets.map(({ kind }) => kind))].sort(), ["sh", "ts"]);
   });
@@ -124,6 +137,23 @@ describe("docs/writing-a-device.md", () => {
       using client = new Client(socket);
       const told = client.ask("");
       assert.equal(new Date(told).toISOString(), told);
+    }));
+
+  it("moves its state", () =>
+    drive("counter.ts", [], (socket) => {
+      const file = createMemfd("state", 0);
+      {
+        using client = new Client(socket, 0n, mask(ProtocolFeature.DEVICE_STATE));
+        for (const count of [1, 2]) {
+          assert.deepEqual([...client.queue.exchange(nothing, 1)], [count]);
+        }
+        const { connection, vrings } = client.frontend;
+        for (const vring of vrings) vring.stop(connection);
+        startStateTransfer(connection, "save", file);
+        assert.equal(checkState(connection), 0n);
+      }
+      assert.equal(file.stat().size, 1);
+      file.close();
     }));
 
   it("is a disk", () =>

@@ -1,5 +1,5 @@
 /** The driver's side of a split virtqueue, for tests: writes what a guest would write, or worse. */
-import type { QueueOptions } from "../../core/queue.ts";
+import type { Queue, QueueOptions } from "../../core/queue.ts";
 import { SplitQueue } from "../../core/split.ts";
 import type { TestGuest } from "./guest.ts";
 
@@ -21,6 +21,9 @@ export interface Descriptor {
   readonly next: number;
 }
 
+/** A kind of ring. */
+export type QueueClass = new (options: QueueOptions) => Queue;
+
 export interface DriverOptions {
   readonly size: number;
   /** Guest address of the descriptor table; the rings follow it, in memory of one region. */
@@ -29,10 +32,13 @@ export interface DriverOptions {
   readonly base?: number;
   /** The used index found in the ring. */
   readonly used?: number;
+  /** The byte order of the ring and its tables; true by default. */
+  readonly littleEndian?: boolean;
 }
 
 export class DriverRing {
   readonly size: number;
+  readonly littleEndian: boolean;
   readonly descriptors: DataView<ArrayBuffer>;
   readonly available: DataView<ArrayBuffer>;
   readonly used: DataView<ArrayBuffer>;
@@ -47,11 +53,13 @@ export class DriverRing {
   readonly #guest: TestGuest;
   readonly #chains = new Map<number, number[]>();
 
-  constructor(guest: TestGuest, { size, at, base = 0, used = 0 }: DriverOptions) {
+  constructor(guest: TestGuest, options: DriverOptions) {
+    const { size, at, base = 0, used = 0, littleEndian = true } = options;
     const available = at + 16 * size;
     const usedAt = available + ((6 + 2 * size + 3) & ~3);
     this.#guest = guest;
     this.size = size;
+    this.littleEndian = littleEndian;
     this.at = { descriptor: at, available, used: usedAt };
     guest.fill(at, usedAt + 6 + 8 * size - at);
     this.descriptors = guest.view(at, 16 * size);
@@ -61,13 +69,13 @@ export class DriverRing {
     this.availableIndex = base;
     this.usedIndex = used;
     this.show();
-    this.used.setUint16(2, used, true);
+    this.used.setUint16(2, used, this.littleEndian);
   }
 
   /** A device queue on this ring. */
-  queue(options: Partial<QueueOptions> = {}, Queue: typeof SplitQueue = SplitQueue): SplitQueue {
+  queue(options: Partial<QueueOptions> = {}, Kind: QueueClass = SplitQueue): Queue {
     const { descriptor, available, used } = this.at;
-    return new Queue({
+    return new Kind({
       index: 0,
       name: "test",
       size: this.size,
@@ -86,7 +94,7 @@ export class DriverRing {
   }
 
   describe(i: number, descriptor: Descriptor): void {
-    writeDescriptor(this.descriptors, i, descriptor);
+    writeDescriptor(this.descriptors, i, descriptor, this.littleEndian);
   }
 
   /**
@@ -104,20 +112,20 @@ export class DriverRing {
       const kind = i < direct ? flagsOf(buffers[i]!) : INDIRECT;
       this.describe(index, { ...buffer, flags: kind | (last ? 0 : NEXT), next });
     });
-    if (rest.length > 0) this.#guest.write(table, encodeTable(rest));
+    if (rest.length > 0) this.#guest.write(table, encodeTable(rest, this.littleEndian));
     this.#chains.set(indices[0]!, indices);
     return indices[0]!;
   }
 
   /** Fills the next entry of the available ring. */
   push(head: number): void {
-    this.available.setUint16(4 + 2 * (this.availableIndex % this.size), head, true);
+    this.available.setUint16(4 + 2 * (this.availableIndex % this.size), head, this.littleEndian);
     this.availableIndex = (this.availableIndex + 1) % 65536;
   }
 
   /** Shows the device what was pushed. */
   show(): void {
-    this.available.setUint16(2, this.availableIndex, true);
+    this.available.setUint16(2, this.availableIndex, this.littleEndian);
   }
 
   /** Makes one chain available. */
@@ -129,13 +137,16 @@ export class DriverRing {
   }
 
   get shownUsed(): number {
-    return this.used.getUint16(2, true);
+    return this.used.getUint16(2, this.littleEndian);
   }
 
   /** The used element at an index. */
   usedElement(index: number): { id: number; length: number } {
     const at = 4 + 8 * (index % this.size);
-    return { id: this.used.getUint32(at, true), length: this.used.getUint32(at + 4, true) };
+    return {
+      id: this.used.getUint32(at, this.littleEndian),
+      length: this.used.getUint32(at + 4, this.littleEndian),
+    };
   }
 
   /** Takes the completions that are shown and frees their descriptors. */
@@ -152,27 +163,27 @@ export class DriverRing {
 
   /** avail.flags. */
   set availableFlags(value: number) {
-    this.available.setUint16(0, value, true);
+    this.available.setUint16(0, value, this.littleEndian);
   }
 
   get availableFlags(): number {
-    return this.available.getUint16(0, true);
+    return this.available.getUint16(0, this.littleEndian);
   }
 
   set usedEvent(value: number) {
-    this.available.setUint16(4 + 2 * this.size, value, true);
+    this.available.setUint16(4 + 2 * this.size, value, this.littleEndian);
   }
 
   get usedEvent(): number {
-    return this.available.getUint16(4 + 2 * this.size, true);
+    return this.available.getUint16(4 + 2 * this.size, this.littleEndian);
   }
 
   get usedFlags(): number {
-    return this.used.getUint16(0, true);
+    return this.used.getUint16(0, this.littleEndian);
   }
 
   get availEvent(): number {
-    return this.used.getUint16(4 + 8 * this.size, true);
+    return this.used.getUint16(4 + 8 * this.size, this.littleEndian);
   }
 }
 
@@ -182,24 +193,22 @@ export function writeDescriptor(
   table: DataView,
   i: number,
   { address, length, flags, next }: Descriptor,
+  littleEndian = true,
 ): void {
-  table.setBigUint64(16 * i, BigInt(address), true);
-  table.setUint32(16 * i + 8, length, true);
-  table.setUint16(16 * i + 12, flags, true);
-  table.setUint16(16 * i + 14, next, true);
+  table.setBigUint64(16 * i, BigInt(address), littleEndian);
+  table.setUint32(16 * i + 8, length, littleEndian);
+  table.setUint16(16 * i + 12, flags, littleEndian);
+  table.setUint16(16 * i + 14, next, littleEndian);
 }
 
 /** An indirect table whose descriptors follow one another. */
-export function encodeTable(buffers: readonly Buffer[]): Uint8Array {
+export function encodeTable(buffers: readonly Buffer[], littleEndian = true): Uint8Array {
   const bytes = new Uint8Array(buffers.length * 16);
   const view = new DataView(bytes.buffer);
   buffers.forEach((buffer, i) => {
     const last = i === buffers.length - 1;
-    writeDescriptor(view, i, {
-      ...buffer,
-      flags: flagsOf(buffer) | (last ? 0 : NEXT),
-      next: last ? 0 : i + 1,
-    });
+    const flags = flagsOf(buffer) | (last ? 0 : NEXT);
+    writeDescriptor(view, i, { ...buffer, flags, next: last ? 0 : i + 1 }, littleEndian);
   });
   return bytes;
 }

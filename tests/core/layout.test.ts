@@ -13,6 +13,10 @@ const wire: Readonly<Record<string, readonly [size: number, offsets: Record<stri
   VringState: [8, { index: 0, num: 4 }],
   VringAddr: [40, { index: 0, flags: 4, descriptor: 8, used: 16, available: 24, log: 32 }],
   Region: [32, { guestAddress: 0, size: 8, userAddress: 16, mmapOffset: 24 }],
+  XenRegion: [
+    40,
+    { guestAddress: 0, size: 8, userAddress: 16, mmapOffset: 24, flags: 32, domain: 36 },
+  ],
   MemTableHeader: [8, { count: 0, padding: 4 }],
   SingleRegion: [40, { padding: 0, guestAddress: 8, size: 16, userAddress: 24, mmapOffset: 32 }],
   LogArea: [16, { size: 0, offset: 8 }],
@@ -25,6 +29,7 @@ const wire: Readonly<Record<string, readonly [size: number, offsets: Record<stri
   ShmemMap: [40, { region: 0, padding: 1, fdOffset: 8, regionOffset: 16, length: 24, flags: 32 }],
   ShmemConfig: [2056, { count: 0, padding: 4, sizes: 8 }],
   CryptoSession: [1072, { operation: 0, body: 8, sessionId: 1064 }],
+  BackendSpecs: [16, { deviceId: 0, configSize: 4, minQueues: 8, maxQueues: 12 }],
 };
 
 /** struct virtio_blk_config. */
@@ -75,8 +80,8 @@ describe("The layouts of the protocol", () => {
 
   test("bound the payloads that messages may have", () => {
     const { payloadSizes } = payloads;
-    assert.deepEqual(payloadSizes.memTable, { min: 8, max: 8 + 8 * 32 });
-    assert.deepEqual(payloadSizes.memRegion, { min: 32, max: 40 });
+    assert.deepEqual(payloadSizes.memTable, { min: 0, max: 8 + 8 * 40 });
+    assert.deepEqual(payloadSizes.memRegion, { min: 32, max: 48 });
     assert.deepEqual(payloadSizes.config, { min: 12, max: 12 + 256 });
     assert.deepEqual(payloadSizes.shmemConfig, { min: 2056, max: 2056 });
   });
@@ -89,8 +94,8 @@ describe("The layouts of the block device", () => {
   });
 
   test("have requests and segments of C", () => {
-    assert.deepEqual(RequestHeader, { size: 16, type: 0, sectorLow: 8, sectorHigh: 12 });
-    assert.deepEqual(Segment, { size: 16, sectorLow: 0, sectorHigh: 4, sectors: 8, flags: 12 });
+    assert.deepEqual(RequestHeader, { size: 16, type: 0, sector: 8 });
+    assert.deepEqual(Segment, { size: 16, sector: 0, sectors: 8, flags: 12 });
   });
 });
 

@@ -240,6 +240,26 @@ for (const mode of ["blocking", "evented"] as const) {
       }
     });
 
+    test("lets who waits for a promise go on at once when it is told to", async () => {
+      using busy = createEventFd();
+      signal(busy.number);
+      let rounds = 0;
+      let seen = 0;
+      await run((loop) => {
+        const { promise, resolve } = Promise.withResolvers<void>();
+        promise.then(() => {
+          seen = rounds;
+          loop.stop();
+        });
+        loop.watch(busy.number, EPOLLIN, () => {
+          if (++rounds < 10) return;
+          resolve();
+          loop.visitSoon();
+        });
+      });
+      assert.ok(seen >= 10 && seen < 13, `it went on after ${seen} rounds`);
+    });
+
     test("ends at once when it was stopped before", () => run((loop) => loop.stop()));
 
     test("fails when a callback throws", async () => {

@@ -45,6 +45,43 @@ describe("Vring", () => {
     }
   });
 
+  test("is started, kicked and called in band when it has no descriptors", async () => {
+    t.offer();
+    t.setUp();
+    t.vring.setCall(null);
+    t.vring.enable();
+    assert.ok(t.vring.stopped);
+    t.vring.kickInBand();
+    assert.ok(!t.vring.stopped);
+    await t.used(1);
+    assert.equal(t.ring.reap().length, 1);
+    assert.ok(t.notified.includes("VRING_CALL 3"));
+    // Nobody polls: only a kick brings the next one.
+    await until(() => t.ring.usedFlags === 0);
+    t.offer();
+    await pause(30);
+    assert.equal(t.ring.shownUsed, t.ring.usedIndex);
+    t.vring.kickInBand();
+    await t.used(1);
+    t.vring.setCall(t.call.duplicate());
+    const before = t.notified.length;
+    t.offer();
+    t.vring.kickInBand();
+    await t.used(1);
+    assert.equal(t.notified.length, before, "a descriptor wins");
+    assert.ok(signalled(t.call));
+    t.vring.stop(() => {});
+    assert.ok(t.vring.stopped);
+  });
+
+  test("keeps its byte order, which does not change while it runs", () => {
+    assert.equal(t.vring.bigEndian, false);
+    t.vring.setBigEndian(true);
+    assert.equal(t.vring.bigEndian, true);
+    t.start().close();
+    assert.throws(() => t.vring.setBigEndian(false), /byte order .* while it is running/);
+  });
+
   test("handles nothing before it is enabled, and what is there when it is", async () => {
     t.offer();
     t.setUp();

@@ -1,6 +1,6 @@
 /** Block requests as a driver builds them, handled by a `RequestHandler` on a real ring. */
 import { Log, type LogRecord } from "../../core/log.ts";
-import type { SplitQueue } from "../../core/split.ts";
+import type { Queue } from "../../core/queue.ts";
 import { RequestHandler, type RequestLimits } from "../../devices/blk/request.ts";
 import type { Store } from "../../devices/blk/store.ts";
 import { type Buffer, DriverRing } from "../core/driver.ts";
@@ -46,7 +46,7 @@ export class BlkRequests implements Disposable {
   readonly guest: TestGuest;
   readonly records: LogRecord[] = [];
   readonly ring: DriverRing;
-  readonly queue: SplitQueue;
+  readonly queue: Queue;
   readonly handler: RequestHandler;
   /** Where the next buffer goes: around the border of the two regions. */
   #next = 0x40000 - 0x8000;

@@ -16,6 +16,10 @@ export interface BlkOptions {
   queues?: number;
   readOnly?: boolean;
   serial?: string;
+  postcopy?: boolean;
+  /** A module of this folder whose default export takes the place of the disk; never a stand-in. */
+  plugin?: string;
+  debug?: boolean;
 }
 
 export interface BackEnd extends Running {
@@ -31,7 +35,10 @@ export const standIn = process.env.RINGSIDE_GUEST_BACK_END === "qemu-storage-dae
 const startTimeoutMs = 20_000;
 
 export function startBlk(socket: string, options: BlkOptions): Promise<BackEnd> {
-  return listening(socket, standIn ? foreignBlk(socket, options) : ownBlk(socket, options));
+  return listening(
+    socket,
+    standIn && !options.plugin ? foreignBlk(socket, options) : ownBlk(socket, options),
+  );
 }
 
 export function startRng(socket: string): Promise<BackEnd> {
@@ -51,13 +58,18 @@ export function startTardy(socket: string, file: string, args: string[] = []): P
   ]);
 }
 
-function ownBlk(socket: string, { file, queues, readOnly, serial }: BlkOptions): string[] {
+function ownBlk(socket: string, options: BlkOptions): string[] {
+  const { file, queues, readOnly, serial, plugin, debug, postcopy } = options;
   return [
-    join(repository, "bin/vhost-user-blk"),
+    ...(plugin === undefined
+      ? [join(repository, "bin/vhost-user-blk")]
+      : [join(repository, "bin/ringside"), join(repository, "tests/guest", plugin)]),
     `--socket-path=${socket}`,
+    ...(debug ? ["--log-level=debug"] : []),
     `--blk-file=${file}`,
     ...(queues === undefined ? [] : [`--num-queues=${queues}`]),
     ...(readOnly ? ["--read-only"] : []),
+    ...(postcopy ? ["--postcopy"] : []),
     ...(serial === undefined ? [] : [`--serial=${serial}`]),
   ];
 }

@@ -25,6 +25,10 @@ export interface GuestOptions {
   initrd?: string;
   /** Additions to the kernel command line. */
   kernelArguments?: string;
+  /** Memory that can be plugged in besides, in MiB. */
+  pluggable?: number;
+  /** Wait for a guest that migrates to here (`migrate-incoming`) instead of booting one. */
+  incoming?: boolean;
 }
 
 export interface Guest extends Channel, Qmp {
@@ -58,7 +62,9 @@ export async function bootGuest(options: GuestOptions): Promise<Guest> {
       within(10_000, Promise.all(lines.map((line) => line.socket)), "QEMU to connect"),
     );
     const channel = openChannel(command, command);
-    const booted = channel.ready(bootTimeoutMs);
+    const booted: Promise<unknown> = options.incoming
+      ? Promise.resolve()
+      : channel.ready(bootTimeoutMs);
     booted.catch(() => {});
     const qmp = await alive(openQmp(monitor));
     await alive(booted);
@@ -83,6 +89,8 @@ export async function bootGuest(options: GuestOptions): Promise<Guest> {
 }
 
 function qemuArguments({ folder, devices, processors = 2, memory = 512, ...rest }: GuestOptions) {
+  const { pluggable = 0 } = rest;
+  const plugged = `${memory}M,slots=4,maxmem=${memory + pluggable}M`;
   const kernel = [
     "console=ttyS0 channel=/dev/ttyS1 quiet panic=0 tsc=reliable mitigations=off nokaslr",
     "nowatchdog audit=0 apparmor=0 cryptomgr.notests",
@@ -90,7 +98,7 @@ function qemuArguments({ folder, devices, processors = 2, memory = 512, ...rest 
   ];
   return [
     ...["-nodefaults", "-no-user-config", "-display", "none", "-accel", "tcg"],
-    ...["-smp", `${processors}`, "-m", `${memory}M`],
+    ...["-smp", `${processors}`, "-m", pluggable === 0 ? `${memory}M` : plugged],
     ...["-object", `memory-backend-memfd,id=mem,size=${memory}M,share=on`],
     ...["-machine", "q35,memory-backend=mem"],
     ...[
@@ -106,6 +114,7 @@ function qemuArguments({ folder, devices, processors = 2, memory = 512, ...rest 
     ...["-serial", "chardev:command"],
     ...["-chardev", `socket,id=qmp,path=${join(folder, "qmp")}`],
     ...["-mon", "chardev=qmp,mode=control"],
+    ...(rest.incoming ? ["-incoming", "defer"] : []),
     ...devices,
   ];
 }

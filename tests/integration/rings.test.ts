@@ -3,7 +3,13 @@ import assert from "node:assert/strict";
 import { after, before, describe, it } from "node:test";
 import { has, mask, RingFeature, VhostFeature } from "../../core/features.ts";
 import { O_NONBLOCK } from "../../ffi/mod.ts";
-import { BlkDriver, type BlkOptions, Notifier, ringFeatures } from "../../frontend/mod.ts";
+import {
+  BlkDriver,
+  BlkFeature,
+  type BlkOptions,
+  Notifier,
+  ringFeatures,
+} from "../../frontend/mod.ts";
 import { createPipe } from "../ffi/pipe.ts";
 import { MIB, serveBlk, type VerifyOptions, verifyDriver } from "../support/blk.ts";
 import type { Program } from "../support/program.ts";
@@ -56,6 +62,44 @@ describe("rings of a block device", () => {
     verify({ framing: "scattered", pieceSize: 100, ringSize: 256, features: direct });
     verify({ framing: "classic", pieceSize: 36 });
     verify({ framing: "joined" });
+  });
+
+  for (const ringSize of [1, 2, 4, 16, 128, 1024]) {
+    it(`of ${ringSize} work in big-endian byte order, as drivers before virtio 1.0 have them`, () => {
+      const legacy = (...bits: number[]) => without(RingFeature.VERSION_1, ...bits);
+      const old = { ringSize, vring: { bigEndian: true } };
+      const { INDIRECT_DESC, EVENT_IDX } = RingFeature;
+      verify({ ...old, features: legacy() });
+      verify({ ...old, features: legacy(EVENT_IDX), queues: 2 });
+      if (ringSize === 1) return;
+      verify({ ...old, framing: "joined", features: legacy(INDIRECT_DESC) });
+      verify({ ...old, framing: "joined", features: legacy(INDIRECT_DESC, EVENT_IDX), queues: 2 });
+      if (ringSize < 4) return;
+      verify({ ...old, features: legacy(INDIRECT_DESC), order: "owner-first" });
+      verify({ ...old, framing: "scattered", pieceSize: 512, features: legacy() });
+    });
+  }
+
+  it("have device headers in big-endian byte order, too", () => {
+    const features =
+      without(RingFeature.VERSION_1) | mask(BlkFeature.DISCARD, BlkFeature.WRITE_ZEROES);
+    using driver = BlkDriver.connect(program.socket, { features, vring: { bigEndian: true } });
+    driver.write(0, new Uint8Array(64 * 512).fill(0xaa));
+    driver.writeZeroes([{ sector: 8, sectors: 8 }]);
+    driver.discard([
+      { sector: 24, sectors: 8 },
+      { sector: 40, sectors: 16 },
+    ]);
+    const read = driver.read(0, 64 * 512);
+    const set = Array.from({ length: 64 }, (_, sector) => read[sector * 512] === 0xaa);
+    const cleared = [8, 24, 40, 48].flatMap((from) =>
+      Array.from({ length: 8 }, (_, i) => from + i),
+    );
+    assert.deepEqual(
+      set.flatMap((is, sector) => (is ? [] : [sector])),
+      cleared,
+    );
+    assert.equal(driver.frontend.vrings[0]!.broken(), false);
   });
 
   const packed = { packed: true } as const;

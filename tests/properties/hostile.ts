@@ -3,9 +3,8 @@ import assert from "node:assert/strict";
 import fc from "fast-check";
 import { Chain } from "../../core/chain.ts";
 import { GuestError } from "../../core/errors.ts";
-import type { SplitQueue } from "../../core/split.ts";
 import { Iovecs, WINDOW_SIZE } from "../../ffi/mod.ts";
-import { DriverRing, writeDescriptor } from "../core/driver.ts";
+import { DriverRing, type QueueClass, writeDescriptor } from "../core/driver.ts";
 import type { TestGuest } from "../core/guest.ts";
 import type { Arena } from "./arena.ts";
 import { type Piece, type TableEntry, walk } from "./model.ts";
@@ -100,11 +99,11 @@ export const hostileRing: fc.Arbitrary<HostileRing> = fc.nat({ max: 4 }).chain((
 });
 
 /** Every chain is the one that the specification describes, or the queue refuses with a reason. */
-export function survivesHostileRing(arena: Arena, Queue: typeof SplitQueue) {
+export function survivesHostileRing(arena: Arena, Kind: QueueClass, littleEndian = true) {
   return fc.property(hostileRing, (plan) => {
-    const ring = writeRing(arena, plan);
-    const queue = ring.queue({ indirect: plan.indirect, base: plan.base }, Queue);
-    const expected = expectations(arena.guest, plan);
+    const ring = writeRing(arena, plan, littleEndian);
+    const queue = ring.queue({ indirect: plan.indirect, base: plan.base }, Kind);
+    const expected = expectations(arena.guest, plan, littleEndian);
     for (const pieces of expected) {
       const limit = plan.size + Math.max(plan.size, TABLE_LIMIT);
       const outcome = boundedSteps(limit, () => attempt(queue));
@@ -116,13 +115,14 @@ export function survivesHostileRing(arena: Arena, Queue: typeof SplitQueue) {
   });
 }
 
-function writeRing(arena: Arena, plan: HostileRing): DriverRing {
+function writeRing(arena: Arena, plan: HostileRing, littleEndian: boolean): DriverRing {
   const { guest } = arena;
-  const ring = new DriverRing(guest, { size: plan.size, at: arena.rings, base: plan.base });
+  const { size, base } = plan;
+  const ring = new DriverRing(guest, { size, at: arena.rings, base, littleEndian });
   plan.tables.forEach((entries, i) => {
     const bytes = new Uint8Array(TABLE_ENTRIES * 16);
     entries.forEach((entry, j) => {
-      writeDescriptor(new DataView(bytes.buffer), j, entry);
+      writeDescriptor(new DataView(bytes.buffer), j, entry, littleEndian);
     });
     const whole = guest.maps(tables[i]!, bytes.length) ? bytes.length : 64;
     guest.write(tables[i]!, bytes.subarray(0, whole));
@@ -137,7 +137,11 @@ function writeRing(arena: Arena, plan: HostileRing): DriverRing {
 }
 
 /** For each available chain its buffers, or null where the queue must stop. */
-function expectations(guest: TestGuest, plan: HostileRing): (readonly Piece[] | null)[] {
+function expectations(
+  guest: TestGuest,
+  plan: HostileRing,
+  littleEndian: boolean,
+): (readonly Piece[] | null)[] {
   const { size, indirect, heads, advance, descriptors } = plan;
   if (advance > size) return [null];
   const result: (readonly Piece[] | null)[] = [];
@@ -148,7 +152,7 @@ function expectations(guest: TestGuest, plan: HostileRing): (readonly Piece[] | 
       : walk(descriptors, head, {
           indirect,
           maps: maps(guest),
-          table: (at, count) => readEntries(guest, at, count),
+          table: (at, count) => readEntries(guest, at, count, littleEndian),
         });
     inFlight.add(head);
     result.push(pieces);
@@ -161,14 +165,19 @@ function expectations(guest: TestGuest, plan: HostileRing): (readonly Piece[] | 
 export const maps = (guest: TestGuest) => (at: bigint, length: number) =>
   at + BigInt(length) <= 2n ** 53n && guest.maps(Number(at), length);
 
-export function readEntries(guest: TestGuest, address: number, count: number): TableEntry[] {
+export function readEntries(
+  guest: TestGuest,
+  address: number,
+  count: number,
+  littleEndian = true,
+): TableEntry[] {
   const bytes = guest.read(address, count * 16);
   const view = new DataView(bytes.buffer);
   return Array.from({ length: count }, (_, i) => ({
-    address: view.getBigUint64(16 * i, true),
-    length: view.getUint32(16 * i + 8, true),
-    flags: view.getUint16(16 * i + 12, true),
-    next: view.getUint16(16 * i + 14, true),
+    address: view.getBigUint64(16 * i, littleEndian),
+    length: view.getUint32(16 * i + 8, littleEndian),
+    flags: view.getUint16(16 * i + 12, littleEndian),
+    next: view.getUint16(16 * i + 14, littleEndian),
   }));
 }
 

@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { after, beforeEach, describe, test } from "node:test";
 import fc from "fast-check";
 import { GuestError } from "../../core/errors.ts";
-import type { QueueOptions } from "../../core/queue.ts";
+import type { Queue, QueueOptions } from "../../core/queue.ts";
 import { SplitQueue } from "../../core/split.ts";
 import { WINDOW_SIZE } from "../../ffi/mod.ts";
 import { type Descriptor, DriverRing, INDIRECT, NEXT, WRITE } from "../core/driver.ts";
@@ -18,10 +18,7 @@ const DIRECT_STEPS = SIZE;
 const TABLE_STEPS = SIZE + 1024;
 
 /** Calls `hook` for each word that the queue made by `make` reads of its descriptor table. */
-function afterEachRead(
-  hook: (words: Int32Array, at: number) => void,
-  make: () => SplitQueue,
-): SplitQueue {
+function afterEachRead(hook: (words: Int32Array, at: number) => void, make: () => Queue): Queue {
   const RealArray = Int32Array;
   const watched = (words: Int32Array) =>
     new Proxy(words, {
@@ -77,7 +74,7 @@ describe("A malformed ring", () => {
     return refusalOf(ring.queue({ base: 0, ...options }), limit);
   }
 
-  function refusalOf(queue: SplitQueue, limit = DIRECT_STEPS): GuestError {
+  function refusalOf(queue: Queue, limit = DIRECT_STEPS): GuestError {
     try {
       boundedSteps(limit, () => queue.next());
     } catch (error) {

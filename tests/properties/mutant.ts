@@ -3,6 +3,7 @@ import { mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import type { PackedQueue } from "../../core/packed.ts";
 import type { SplitQueue } from "../../core/split.ts";
+import type { SplitBigEndianQueue } from "../../core/split-big-endian.ts";
 import { runtime } from "../../ffi/mod.ts";
 
 export type PropertyName = "model" | "hostile";
@@ -22,9 +23,14 @@ const core = new URL("../../core/", import.meta.url);
 /** The classes to be mutated, and the files of core/ that have them. */
 interface Queues {
   SplitQueue: typeof SplitQueue;
+  SplitBigEndianQueue: typeof SplitBigEndianQueue;
   PackedQueue: typeof PackedQueue;
 }
-const files = { SplitQueue: "split.ts", PackedQueue: "packed.ts" } as const;
+const files = {
+  SplitQueue: ["split.ts"],
+  SplitBigEndianQueue: ["split-big-endian.ts"],
+  PackedQueue: ["packed-format.ts", "packed.ts"],
+} as const;
 const folder = new URL(`../../.cache/mutants/${runtime.name}-${process.pid}/`, import.meta.url);
 
 export interface MutateOptions {
@@ -41,7 +47,7 @@ export async function mutate<Q extends keyof Queues>(
   { more = [], rewrite = (text) => text }: MutateOptions = {},
 ): Promise<Queues[Q]> {
   // A class comes after its base.
-  const sources = [...more, "queue.ts", files[queue]];
+  const sources: string[] = [...more, "queue.ts", ...files[queue]];
   const texts = sources.map((source) => readFileSync(new URL(source, core), "utf8"));
   for (const [from, to] of edits) {
     const places = texts.filter((text) => text.includes(from));
@@ -59,7 +65,7 @@ export async function mutate<Q extends keyof Queues>(
     );
     writeFileSync(new URL(sources[i]!, target), copy);
   });
-  const file = new URL(files[queue], target);
+  const file = new URL(sources.at(-1)!, target);
   const path = runtime.name === "bun" ? fileURLToPath(file) : file.href;
   return (await import(path))[queue];
 }
@@ -237,7 +243,7 @@ export const mutations: readonly Mutation[] = [
   {
     name: "a jump of the available index is believed",
     breaks: "hostile",
-    edits: [["if (((seen - at) & 0xffff) > this.size) {", "if (seen === -1) {"]],
+    edits: [["if (((seen - at) & 0xffff) > this.size) throw", "if (seen === -1) throw"]],
   },
   {
     name: "a head in flight is taken again",
@@ -268,7 +274,7 @@ export const mutations: readonly Mutation[] = [
   {
     name: "an indirect descriptor may have a next one",
     breaks: "hostile",
-    edits: [["(flags & NEXT) !== 0 ||", ""]],
+    edits: [["const odd = (flags & NEXT) |", "const odd ="]],
   },
   {
     name: "tables may be nested",
@@ -285,17 +291,19 @@ export const mutations: readonly Mutation[] = [
   {
     name: "tables may have half a descriptor",
     breaks: "hostile",
-    edits: [["(length & (DESCRIPTOR_SIZE - 1)) !== 0 ||", ""]],
+    edits: [["(length & (DESCRIPTOR_SIZE - 1)) | (high", "(high"]],
   },
   {
     name: "tables are taken without the feature",
     breaks: "hostile",
-    edits: [["!this.#indirect ||", ""]],
+    edits: [
+      ["    this.#tableLimit = options.indirect\n", "    this.#tableLimit = options.size > 0\n"],
+    ],
   },
   {
     name: "tables of any length are taken",
     breaks: "hostile",
-    edits: [["length > this.#tableLimit", "length < 0"]],
+    edits: [["(length - 1) >>> 0 >= this.#tableLimit", "length <= 0 || this.#tableLimit === 0"]],
   },
   {
     name: "a table across two regions is read past the first",
@@ -329,5 +337,85 @@ export const mutations: readonly Mutation[] = [
     name: "readable buffers may follow writable ones",
     breaks: "hostile",
     edits: [["if (++readableCount !== count) throw", "if (++readableCount === -1) throw"]],
+  },
+];
+
+/** Of the big-endian queue. */
+export const bigEndianMutations: readonly Mutation[] = [
+  {
+    name: "the halves of an address change places",
+    breaks: "hostile",
+    edits: [
+      ["high = swap32(table[at]!)", "high = swap32(table[at + 1]!)"],
+      ["low = swap32(table[at + 1]!)", "low = swap32(table[at]!)"],
+    ],
+  },
+  {
+    name: "flags and next change places",
+    breaks: "hostile",
+    edits: [
+      ["flags = link >>> 16", "flags = link & 0xffff"],
+      ["index = link & 0xffff", "index = link >>> 16"],
+    ],
+  },
+  {
+    name: "nested tables are followed",
+    breaks: "hostile",
+    edits: [["if (table !== this.#descriptors) throw nestedTable(index);", ""]],
+  },
+  {
+    name: "a chain without end is not noticed",
+    breaks: "hostile",
+    edits: [["if (steps === size) throw looped(first, size);", ""]],
+  },
+  {
+    name: "the number of bytes written is little-endian",
+    breaks: "model",
+    edits: [["swap32(written)", "written"]],
+  },
+  {
+    name: "the used index is little-endian",
+    breaks: "model",
+    edits: [
+      [
+        "Atomics.store(this.#used16, INDEX, swap16(next))",
+        "Atomics.store(this.#used16, INDEX, next)",
+      ],
+    ],
+  },
+  {
+    name: "NO_INTERRUPT is little-endian",
+    breaks: "model",
+    edits: [["NO_CALLS = swap16(1)", "NO_CALLS = 1"]],
+  },
+  {
+    name: "NO_NOTIFY is little-endian",
+    breaks: "model",
+    edits: [["NO_KICKS = swap16(1)", "NO_KICKS = 1"]],
+  },
+  {
+    name: "used_event is little-endian",
+    breaks: "model",
+    edits: [
+      [
+        "swap16(Atomics.load(this.#available, this.#usedEvent))",
+        "Atomics.load(this.#available, this.#usedEvent)",
+      ],
+    ],
+  },
+  {
+    name: "avail_event is little-endian",
+    breaks: "model",
+    edits: [["this.#availEvent, swap16(at))", "this.#availEvent, at)"]],
+  },
+  {
+    name: "no re-check after enabling kicks",
+    breaks: "model",
+    edits: [["return swap16(Atomics.load(this.#available, INDEX)) !== at;", "return false;"]],
+  },
+  {
+    name: "putBack does not go back",
+    breaks: "model",
+    edits: [["this.#nextAvailable = (this.#nextAvailable - 1) & 0xffff;", ""]],
   },
 ];

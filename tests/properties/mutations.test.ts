@@ -5,7 +5,13 @@ import fc from "fast-check";
 import { SplitQueue } from "../../core/split.ts";
 import { Arena } from "./arena.ts";
 import { survivesHostileRing } from "./hostile.ts";
-import { mutate, mutations, type PropertyName, removeMutants } from "./mutant.ts";
+import {
+  bigEndianMutations,
+  mutate,
+  mutations,
+  type PropertyName,
+  removeMutants,
+} from "./mutant.ts";
 import { behavesAsModel } from "./property.ts";
 
 /** One seed for all, so that a mutation is found today and tomorrow. */
@@ -39,6 +45,23 @@ describe("A mutated SplitQueue", () => {
       const Queue = await mutate("SplitQueue", mutation);
       const { failed, numRuns } = check(mutation.breaks, Queue, parameters.numRuns);
       assert.ok(failed, `the mutation survived ${numRuns} runs`);
+    });
+  }
+});
+
+describe("A mutated SplitBigEndianQueue", () => {
+  const arena = new Arena();
+  after(() => {
+    removeMutants();
+    arena[Symbol.dispose]();
+  });
+
+  for (const mutation of bigEndianMutations) {
+    test(`fails when ${mutation.name}`, async () => {
+      const Kind = await mutate("SplitBigEndianQueue", mutation);
+      const property = mutation.breaks === "model" ? behavesAsModel : survivesHostileRing;
+      const checked = property(arena, Kind, false) as fc.IProperty<unknown>;
+      assert.ok(fc.check(checked, parameters).failed, "the mutation survived");
     });
   }
 });

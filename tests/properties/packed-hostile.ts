@@ -58,6 +58,8 @@ const entry: fc.Arbitrary<PackedEntry> = fc.record({
 interface HostilePacked {
   readonly size: number;
   readonly start: number;
+  /** The ring as it is made, or as it is after a lap, and both sides begin where a lap ends. */
+  readonly base0: "fresh" | "lap" | null;
   readonly indirect: boolean;
   readonly slots: readonly SlotPlan[];
   readonly tables: readonly (readonly PackedEntry[])[];
@@ -67,6 +69,10 @@ const hostilePacked: fc.Arbitrary<HostilePacked> = fc.integer({ min: 1, max: 17 
   fc.record({
     size: fc.constant(size),
     start: fc.nat({ max: 2 * size - 1 }),
+    base0: fc.oneof(
+      { weight: 7, arbitrary: fc.constant(null) },
+      fc.constantFrom("fresh" as const, "lap" as const),
+    ),
     indirect: fc.oneof({ weight: 5, arbitrary: fc.constant(true) }, fc.boolean()),
     slots: fc.array(slot, { minLength: size, maxLength: size }),
     tables: fc.tuple(
@@ -77,7 +83,8 @@ const hostilePacked: fc.Arbitrary<HostilePacked> = fc.integer({ min: 1, max: 17 
 
 /** Every chain is the one that the specification describes, or the queue refuses with a reason. */
 export function survivesHostilePackedRing(arena: Arena, Queue: typeof PackedQueue) {
-  return fc.property(hostilePacked, (plan) => {
+  return fc.property(hostilePacked, (drawn) => {
+    const plan = drawn.base0 === null ? drawn : { ...drawn, start: drawn.size };
     const ring = writeRing(arena, plan);
     const queue = ring.queue({ indirect: plan.indirect }, Queue);
     for (const expected of expectations(arena, ring, plan)) {
@@ -105,7 +112,11 @@ function writeRing({ guest, rings }: Arena, plan: HostilePacked): PackedDriver {
   });
   plan.slots.forEach((entry, i) => {
     const at = start + i;
-    ring.describe(at, { ...entry, flags: entry.flags | (entry.owner ?? ring.owner(at)) });
+    const made = 0x80 & (entry.owner ?? 0x80);
+    const lap = i === size - 1 || entry.owner !== null ? 0x8080 : 0x80;
+    const own = entry.owner ?? ring.owner(at);
+    const whose = plan.base0 === "fresh" ? made : plan.base0 === "lap" ? lap : own;
+    ring.describe(at, { ...entry, flags: entry.flags | whose });
   });
   return ring;
 }
@@ -135,8 +146,9 @@ function expectations(
   const entries = entriesAt(arena, arena.rings, size);
   const inFlight = new Set<number>();
   const result: (WalkedChain | null)[] = [];
-  // A base of 0 may mean a ring that nobody has used: the queue looks at slot 0.
-  const first = start === size && (entries[0]!.flags & 0x8000) === 0 ? 0 : start;
+  // A base of 0 means a ring that nobody has used when it looks like one.
+  const unused = entries.every(({ flags }) => (flags & 0x8000) === 0);
+  const first = start === size && unused ? 0 : start;
   let at = first;
   for (;;) {
     const chain = walkPacked(entries, at, ring.size - (at - first), {

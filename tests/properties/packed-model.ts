@@ -21,6 +21,11 @@ export class PackedModel {
   readonly inOrder: boolean;
   /** Chains made available and not taken, oldest first. */
   readonly waiting: OfferedChain[] = [];
+  /** Chains that an earlier back-end had taken, oldest first: they come before all others. */
+  readonly replay: OfferedChain[] = [];
+  readonly #replayed = new Set<OfferedChain>();
+  /** Taken and not shown as used, oldest first. */
+  readonly #taken: OfferedChain[] = [];
   /** Taken and not completed, oldest first. */
   readonly inFlight: OfferedChain[] = [];
   /** Completed before an older one, with IN_ORDER. */
@@ -42,9 +47,12 @@ export class PackedModel {
   }
 
   take(): OfferedChain | null {
-    const chain = this.waiting.shift();
+    const again = this.replay.shift();
+    const chain = again ?? this.waiting.shift();
     if (chain === undefined) return null;
-    this.available += chain.slots;
+    if (again === undefined) this.available += chain.slots;
+    else this.#replayed.add(again);
+    this.#taken.push(chain);
     this.inFlight.push(chain);
     this.#unused.push(chain);
     return chain;
@@ -54,8 +62,23 @@ export class PackedModel {
   putBack(): void {
     const chain = this.inFlight.pop()!;
     this.#unused.splice(this.#unused.indexOf(chain), 1);
+    this.#taken.pop();
+    if (this.#replayed.delete(chain)) {
+      this.replay.unshift(chain);
+      return;
+    }
     this.waiting.unshift(chain);
     this.available -= chain.slots;
+  }
+
+  /** The back-end ends without warning, and the next one knows what was in flight. */
+  crash(): void {
+    this.replay.unshift(...this.#taken.splice(0));
+    this.inFlight.length = 0;
+    this.early.clear();
+    this.#replayed.clear();
+    this.#unused.length = 0;
+    this.#staged.length = 0;
   }
 
   complete(id: number, length: number): void {
@@ -83,6 +106,7 @@ export class PackedModel {
     for (const { chain, length } of this.#staged.splice(0)) {
       for (let i = 0; i < chain.slots; i++) filled.push(this.used++);
       this.shown.push({ id: chain.id, length });
+      this.#taken.splice(this.#taken.indexOf(chain), 1);
     }
     return filled;
   }

@@ -19,8 +19,8 @@ const mutations: readonly Mutation[] = [
     breaks: "model",
     edits: [
       [
-        "      this.#availableFlags ^= OWNER;\n    }\n    this.#nextAvailable = next;\n    this.#replaying",
-        "    }\n    this.#nextAvailable = next;\n    this.#replaying",
+        "      next -= this.size;\n      this.#availableFlags ^= OWNER;\n",
+        "      next -= this.size;\n",
       ],
     ],
   },
@@ -34,8 +34,8 @@ const mutations: readonly Mutation[] = [
     breaks: "model",
     edits: [
       [
-        "      this.#availableFlags ^= OWNER;\n    }\n    this.#nextAvailable = next;\n  }\n\n  /** Throws",
-        "    }\n    this.#nextAvailable = next;\n  }\n\n  /** Throws",
+        "      next += this.size;\n      this.#availableFlags ^= OWNER;\n",
+        "      next += this.size;\n",
       ],
     ],
   },
@@ -57,7 +57,7 @@ const mutations: readonly Mutation[] = [
   {
     name: "a list does not change its flags at the end of the ring",
     breaks: "model",
-    edits: [["        owner ^= OWNER;\n", ""]],
+    edits: [["        owner ^= OWNER_BITS;\n", ""]],
   },
   {
     name: "the flags are shown before id and length",
@@ -101,8 +101,8 @@ const mutations: readonly Mutation[] = [
     breaks: "model",
     edits: [
       [
-        "return this.#enter(first, slots, link & 0xffff);",
-        "return this.#enter(first, slots, this.#halves[(first << 3) + 6]!);",
+        "this.#enter(first, slots, this.#lastLink & 0xffff);",
+        "this.#enter(first, slots, link & 0xffff);",
       ],
     ],
   },
@@ -219,37 +219,69 @@ const mutations: readonly Mutation[] = [
   {
     name: "a list runs over slots in use",
     breaks: "hostile",
-    edits: [["if ((flags & OWNER) !== owner) throw cut(first, slot);", ""]],
+    edits: [["if ((link & OWNER_BITS) !== owner) throw cut(first >> 2, at >> 2);", ""]],
   },
   {
     name: "a list may have indirect descriptors",
     breaks: "hostile",
-    edits: [["if ((flags & INDIRECT) !== 0) throw mixed(slot);", ""]],
+    edits: [["if ((link & INDIRECT_BIT) !== 0) throw mixed(at >> 2);", ""]],
   },
   {
     name: "an indirect descriptor may have a next one",
     breaks: "hostile",
-    edits: [["(flags & NEXT) !== 0 ||", ""]],
+    edits: [["const odd = (flags & NEXT) |", "const odd ="]],
   },
   {
     name: "tables are taken without the feature",
     breaks: "hostile",
-    edits: [["!this.#indirect ||", " "]],
+    edits: [
+      ["    this.#tableLimit = options.indirect\n", "    this.#tableLimit = options.size > 0\n"],
+    ],
   },
   {
     name: "tables may have half a descriptor",
     breaks: "hostile",
-    edits: [["(length & (DESCRIPTOR_SIZE - 1)) !== 0 ||", ""]],
+    edits: [["(length & (DESCRIPTOR_SIZE - 1)) | (high", "(high"]],
   },
   {
     name: "NEXT counts in tables",
     breaks: "hostile",
-    edits: [["i < count; i++,", "i < count && (i === 0 || (table[at - 1]! >>> 16) & NEXT); i++,"]],
+    edits: [["steps === limit) {", "steps === limit || (link & NEXT_BIT) === 0) {"]],
+  },
+  {
+    name: "a buffer may reach beyond the window found last",
+    breaks: "hostile",
+    edits: [["(length - 1) >>> 0 >= places[place + END]! - offset", "length === 0"]],
+  },
+  {
+    name: "a buffer may lie before the window found last",
+    breaks: "hostile",
+    edits: [["        offset < 0 ||\n", ""]],
+  },
+  {
+    name: "readable buffers may follow writable ones",
+    breaks: "hostile",
+    edits: [
+      [
+        "if (++readableCount !== count) throw readableAfterWritable(high, low, chain.head);",
+        "++readableCount;",
+      ],
+    ],
+  },
+  {
+    name: "a ring is taken for fresh by its first slot",
+    breaks: "hostile",
+    edits: [["at < ring.length; at", "at < 8; at"]],
+  },
+  {
+    name: "a base is half of what it should be",
+    breaks: "model",
+    edits: [["const used = this.#nextUsed |", "const used = 0 & this.#nextUsed |"]],
   },
   {
     name: "a fresh ring with base 0 is not recognised",
     breaks: "hostile",
-    edits: [["base === 0 && (this.#halves[7]! & USED) === 0 ? FRESH : base", "base"]],
+    edits: [["return FRESH;", "return base;"]],
   },
 ];
 

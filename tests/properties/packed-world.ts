@@ -2,6 +2,7 @@
 import assert from "node:assert/strict";
 import fc from "fast-check";
 import type { HeldChain } from "../../core/chain.ts";
+import { inflightQueueBytes } from "../../core/inflight.ts";
 import type { PackedQueue } from "../../core/packed.ts";
 import type { Buffer } from "../core/driver.ts";
 import { PackedDriver } from "../core/packed-driver.ts";
@@ -28,6 +29,8 @@ export interface PackedScenario {
   readonly start: number;
   readonly eventIdx: boolean;
   readonly inOrder: boolean;
+  /** The back-end may end without warning: the next one goes on from the in-flight region. */
+  readonly crashes: boolean;
   /** Spreads the buffer ids. */
   readonly ids: number;
   readonly steps: readonly Step[];
@@ -44,6 +47,7 @@ export const packedScenario: fc.Arbitrary<PackedScenario> = size.chain((size) =>
     start: fc.nat({ max: 2 * size - 1 }),
     eventIdx: fc.boolean(),
     inOrder: fc.boolean(),
+    crashes: fc.boolean(),
     ids: fc.nat({ max: 0xffff }),
     steps: fc.array(step, { minLength: 1, maxLength: 80, size: "max" }),
   }),
@@ -69,8 +73,10 @@ class PackedWorld {
   readonly #arena: Arena;
   readonly #model: PackedModel;
   readonly #ring: PackedDriver;
-  readonly #queue: PackedQueue;
+  #queue: PackedQueue;
+  readonly #start: (base?: number) => PackedQueue;
   readonly #eventIdx: boolean;
+  readonly #crashes: boolean;
   readonly #requests = new Map<number, Request>();
   /** Completions of the model that the driver has taken. */
   #reaped = 0;
@@ -88,7 +94,7 @@ class PackedWorld {
   #nextId: number;
 
   constructor(arena: Arena, Queue: typeof PackedQueue, scenario: PackedScenario) {
-    const { size, start, eventIdx, inOrder, ids } = scenario;
+    const { size, start, eventIdx, inOrder, crashes, ids } = scenario;
     arena.reset();
     this.#arena = arena;
     this.#eventIdx = eventIdx;
@@ -98,7 +104,13 @@ class PackedWorld {
     const call = () => {
       this.#calls++;
     };
-    this.#queue = this.#ring.queue({ eventIdx, inOrder, call }, Queue);
+    this.#crashes = crashes;
+    const bytes = new Uint8Array(new ArrayBuffer(inflightQueueBytes(size, true)));
+    const inflight = crashes ? { bytes, queueSize: size } : null;
+    const options = { eventIdx, inOrder, inflight, call };
+    this.#start = (base) =>
+      this.#ring.queue(base === undefined ? options : { ...options, base }, Queue);
+    this.#queue = this.#start();
   }
 
   play(steps: readonly Step[]): void {
@@ -112,7 +124,9 @@ class PackedWorld {
 
   /** Everything that is left is handled, and nothing else in memory has changed. */
   #finish(): void {
-    while (this.#model.waiting.length > 0) this.#operate({ act: "take" }, []);
+    while (this.#model.waiting.length + this.#model.replay.length > 0) {
+      this.#operate({ act: "take" }, []);
+    }
     assert.equal(this.#queue.next(), false, "a chain that nobody offered");
     while (this.#model.inFlight.length > 0) {
       this.#operate({ act: "complete", which: 7, written: 3 }, []);
@@ -224,7 +238,7 @@ class PackedWorld {
 
   #take(run: <T>(body: () => T) => T): void {
     this.#asleep = false;
-    const visible = this.#model.waiting.length;
+    const visible = this.#model.waiting.length + this.#model.replay.length;
     const got = run(() => this.#queue.next());
     // What the driver adds after the device has looked is for the next time.
     if (!got && visible === 0) return;
@@ -246,7 +260,13 @@ class PackedWorld {
     }
   }
 
+  /** Puts the latest chain back, or stops the queue and goes on with another one. */
   #putBack(): void {
+    const { inFlight, early, used, usedAhead } = this.#model;
+    const idle = inFlight.length + early.size + this.#model.replay.length === 0;
+    if (idle && used === usedAhead) {
+      this.#queue = this.#start(this.#queue.base);
+    }
     if (this.#last === null || this.#model.inFlight.at(-1)?.id !== this.#last) return;
     this.#queue.putBack();
     this.#model.putBack();
@@ -267,11 +287,24 @@ class PackedWorld {
     if (id === this.#last) this.#last = null;
   }
 
+  /** Completes a chain that is not in flight, or ends without warning. */
   #completeTwice(which: number): void {
+    if (this.#crashes && which % 3 === 0) return this.#crash();
     const early = [...this.#model.early.keys()];
     const id = which % 2 === 0 && early.length > 0 ? early[0]! : which;
     if (this.#model.inFlight.some((chain) => chain.id === id)) return;
     assert.throws(() => this.#queue.complete(id, 0), /not in flight/);
+  }
+
+  #crash(): void {
+    // What was written for requests that are now done again stays written.
+    for (const { buffers, received } of this.#requests.values()) {
+      this.#arena.expect(writableStream(buffers), received);
+    }
+    this.#model.crash();
+    this.#last = null;
+    this.#queue = this.#start(0x80008000);
+    assert.equal(this.#queue.replays, this.#model.replay.length, "what is done again");
   }
 
   #publish(run: <T>(body: () => T) => T): void {

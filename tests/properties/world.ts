@@ -1,8 +1,8 @@
 /** Plays a scenario on a real queue in real guest memory, and holds it against the model. */
 import assert from "node:assert/strict";
 import type { HeldChain } from "../../core/chain.ts";
-import type { SplitQueue } from "../../core/split.ts";
-import { type Buffer, DriverRing } from "../core/driver.ts";
+import type { Queue } from "../../core/queue.ts";
+import { type Buffer, DriverRing, type QueueClass } from "../core/driver.ts";
 import type { Arena } from "./arena.ts";
 import { interleaved } from "./interleave.ts";
 import { RingModel, wantsToHear } from "./model.ts";
@@ -21,7 +21,7 @@ export class World {
   readonly #arena: Arena;
   readonly #model: RingModel;
   readonly #ring: DriverRing;
-  readonly #queue: SplitQueue;
+  readonly #queue: Queue;
   readonly #eventIdx: boolean;
   readonly #notifyOnEmpty: boolean;
   readonly #requests = new Map<number, Request>();
@@ -41,14 +41,14 @@ export class World {
   #last: number | null = null;
   #seed = 1;
 
-  constructor(arena: Arena, Queue: typeof SplitQueue, scenario: Scenario) {
+  constructor(arena: Arena, Kind: QueueClass, scenario: Scenario, littleEndian = true) {
     const { size, base, used, eventIdx, inOrder, notifyOnEmpty, shuffle } = scenario;
     arena.reset();
     this.#arena = arena;
     this.#eventIdx = eventIdx;
     this.#notifyOnEmpty = notifyOnEmpty;
     this.#model = new RingModel(base, used, inOrder);
-    this.#ring = new DriverRing(arena.guest, { size, at: arena.rings, base, used });
+    this.#ring = new DriverRing(arena.guest, { size, at: arena.rings, base, used, littleEndian });
     const { free } = this.#ring;
     for (let i = free.length - 1, state = shuffle; i > 0; i--) {
       state = (state * 75 + 74) % 65537;
@@ -58,7 +58,7 @@ export class World {
     const call = () => {
       this.#calls++;
     };
-    this.#queue = this.#ring.queue({ eventIdx, inOrder, notifyOnEmpty, call }, Queue);
+    this.#queue = this.#ring.queue({ eventIdx, inOrder, notifyOnEmpty, call }, Kind);
   }
 
   play(steps: Scenario["steps"]): void {

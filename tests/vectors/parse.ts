@@ -8,7 +8,8 @@
  *     ! NAME VALUE       something happens in the device
  *     = closed           the back-end ends the connection
  *
- * Bytes are hexadecimal, spaces between them mean nothing, and `00*60` stands for 60 equal bytes.
+ * Bytes are hexadecimal, spaces between them mean nothing, `00*60` stands for 60 equal bytes, and `??`
+ * for a byte that may be anything.
  * Where no answer is listed none may come.
  */
 
@@ -17,6 +18,8 @@ export type StepKind = ">" | "<" | ">>" | "<<" | "!" | "=";
 export interface Step {
   readonly kind: StepKind;
   readonly bytes: Uint8Array;
+  /** 0 for each byte that may be anything, 255 for the others. */
+  readonly mask: Uint8Array;
   /** Descriptors of a message, or the words of `!` and `=`. */
   readonly words: readonly string[];
   readonly line: number;
@@ -27,12 +30,16 @@ export interface Conversation {
   readonly steps: readonly Step[];
 }
 
-function readBytes(text: string): Uint8Array {
+function readBytes(text: string): { bytes: Uint8Array; mask: Uint8Array } {
   const whole = text
-    .replace(/([0-9a-f]{2})\*(\d+)/g, (_, byte, count) => byte.repeat(Number(count)))
+    .replace(/([0-9a-f]{2}|\?\?)\*(\d+)/g, (_, byte, count) => byte.repeat(Number(count)))
     .replace(/\s/g, "");
-  if (!/^([0-9a-f]{2})*$/.test(whole)) throw new SyntaxError(`these are no bytes: ${text}`);
-  return Uint8Array.from(whole.match(/../g) ?? [], (byte) => Number.parseInt(byte, 16));
+  if (!/^([0-9a-f]{2}|\?\?)*$/.test(whole)) throw new SyntaxError(`these are no bytes: ${text}`);
+  const parts = whole.match(/../g) ?? [];
+  return {
+    bytes: Uint8Array.from(parts, (byte) => (byte === "??" ? 0 : Number.parseInt(byte, 16))),
+    mask: Uint8Array.from(parts, (byte) => (byte === "??" ? 0 : 255)),
+  };
 }
 
 function readStep(text: string, line: number): Step {
@@ -40,10 +47,10 @@ function readStep(text: string, line: number): Step {
   if (kind === undefined) throw new SyntaxError(`line ${line} is no step: ${text}`);
   const parts = rest!.split(/[\s+]+/).filter(Boolean);
   const spoken = kind === "!" || kind === "=";
-  const isWord = (part: string) => spoken || /^fd$|^[g-z]|[^0-9a-f*]/.test(part);
+  const isWord = (part: string) => spoken || /^fd$|^[g-z]|[^0-9a-f*?]/.test(part);
   return {
     kind: kind as StepKind,
-    bytes: readBytes(parts.filter((part) => !isWord(part)).join(" ")),
+    ...readBytes(parts.filter((part) => !isWord(part)).join(" ")),
     words: parts.filter(isWord),
     line,
   };

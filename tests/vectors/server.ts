@@ -2,7 +2,7 @@
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { type Backend, openBackend } from "../../core/backend.ts";
+import { type Backend, type BackendContext, openBackend } from "../../core/backend.ts";
 import { Log, type LogRecord } from "../../core/log.ts";
 import { Loop } from "../../core/loop.ts";
 import {
@@ -35,12 +35,12 @@ export class TestServer {
     writeFileSync(join(this.folder, "regular"), "text");
   }
 
-  static async start(): Promise<TestServer> {
+  static async start(context: Partial<BackendContext> = {}): Promise<TestServer> {
     const loop = new Loop();
     loop.useEvents();
     const server = new TestServer(loop);
     const log = new Log((record) => server.records.push(record), "debug");
-    server.#backend = await openBackend(vectorDevice, {}, { loop, log });
+    server.#backend = await openBackend(vectorDevice, {}, { loop, log, ...context });
     return server;
   }
 
@@ -165,6 +165,8 @@ export class TestClient implements AsyncDisposable {
     switch (kind) {
       case "memory":
         return createMemfd("ringside-vectors", 0x10000);
+      case "small-memory":
+        return createMemfd("ringside-vectors", 0x8000);
       case "event":
         return createEventFd();
       case "regular":

@@ -1,0 +1,189 @@
+/** Mistakes, each with the checks that must notice it. */
+import type { Mutation } from "./mutant.ts";
+
+const SPLIT = "core/split.ts";
+const VRING = "core/vring.ts";
+
+/** Mistakes of rings. */
+export const ringMutations: readonly Mutation[] = [
+  {
+    name: "the used length is one short",
+    caughtBy: ["rings.split-used-length", "blk.used-length"],
+    edits: [[SPLIT, "this.#used32[at + 1] = written;", "this.#used32[at + 1] = written - 1;"]],
+  },
+  {
+    name: "the used id is that of another chain",
+    caughtBy: ["rings.split-one"],
+    edits: [[SPLIT, "this.#used32[at] = head;", "this.#used32[at] = head ^ 1;"]],
+  },
+  {
+    name: "the used index does not wrap at 65536",
+    caughtBy: ["rings.split-wrap-index", "rings.split-wrap-65536"],
+    edits: [
+      [
+        SPLIT,
+        "this.#nextUsed = (this.#nextUsed + 1) & 0xffff;",
+        "this.#nextUsed = (this.#nextUsed + 1) % 0xffff;",
+      ],
+    ],
+  },
+  {
+    name: "some requests are completed twice",
+    caughtBy: ["rings.split-used-once"],
+    edits: [
+      [
+        SPLIT,
+        "this.#nextUsed = (this.#nextUsed + 1) & 0xffff;",
+        "this.#nextUsed = (this.#nextUsed + (this.#nextUsed % 16 === 15 ? 2 : 1)) & 0xffff;",
+      ],
+    ],
+  },
+  {
+    name: "EVENT_IDX is not looked at again after kicks are asked for",
+    caughtBy: ["rings.split-event-idx-kick"],
+    edits: [[SPLIT, "return Atomics.load(this.#available, INDEX) !== at;", "return false;"]],
+  },
+  {
+    name: "EVENT_IDX calls one completion late",
+    caughtBy: ["rings.split-event-idx-call"],
+    edits: [[SPLIT, "((next - event - 1) & 0xffff)", "((next - event - 2) & 0xffff)"]],
+  },
+  {
+    name: "EVENT_IDX calls for everything",
+    caughtBy: ["rings.split-event-idx-quiet"],
+    edits: [[SPLIT, "return empty || first ||", "return true ||"]],
+  },
+  {
+    name: "NO_INTERRUPT is ignored",
+    caughtBy: ["rings.split-no-interrupt"],
+    edits: [[SPLIT, "(Atomics.load(this.#available, FLAGS) & NO_INTERRUPT) === 0", "true"]],
+  },
+  {
+    name: "indirect tables are taken without the feature",
+    caughtBy: ["hostile.R3-indirect-not-accepted"],
+    edits: [["core/queue.ts", "this.#tableLimit = options.indirect", "this.#tableLimit = true"]],
+  },
+];
+
+/** Mistakes in the life of vrings, and in messages. */
+export const messageMutations: readonly Mutation[] = [
+  {
+    name: "requests in flight are not waited for",
+    caughtBy: ["vrings.V11-drain"],
+    slow: true,
+    edits: [[VRING, "if (queue.inFlight === 0) return this.#idle();", "return this.#idle();"]],
+  },
+  {
+    name: "the base is one too high",
+    caughtBy: ["vrings.base", "vrings.restart"],
+    edits: [[VRING, "this.#base = queue.base;", "this.#base = (queue.base + 1) & 0xffff;"]],
+  },
+  {
+    name: "a ring that starts is not looked at",
+    caughtBy: ["handshake.requests-before-start"],
+    edits: [
+      [
+        VRING,
+        'this.#tellDevice("started");\n    this.scheduleDrain();',
+        'this.#tellDevice("started");',
+      ],
+      [VRING, "      throw error;\n    }\n    this.scheduleDrain();", "      throw error;\n    }"],
+    ],
+  },
+  {
+    name: "kicks are lost once the ring was disabled",
+    caughtBy: ["vrings.disable"],
+    edits: [
+      [
+        VRING,
+        "this.#kickWatch ??= this.#watch(",
+        "if (this.#base === 0) this.#kickWatch ??= this.#watch(",
+      ],
+      [
+        VRING,
+        'this.#tellDevice("started");\n    this.scheduleDrain();',
+        'this.#tellDevice("started");\n    if (this.#base === 0) this.scheduleDrain();',
+      ],
+    ],
+  },
+  {
+    name: "a ring runs though it is disabled",
+    caughtBy: ["handshake.disabled-ring"],
+    edits: [[VRING, "this.#kicked && this.#enabled &&", "this.#kicked &&"]],
+  },
+  {
+    name: "replaced descriptors stay open",
+    caughtBy: ["vrings.V7-descriptors-closed"],
+    edits: [
+      ["core/notifier.ts", "    this.#fd?.close();\n    this.#fd = fd;", "    this.#fd = fd;"],
+    ],
+  },
+  {
+    name: "unexpected descriptors stay open",
+    caughtBy: ["framing.F9-fds-on-payload"],
+    edits: [
+      [
+        "core/connection.ts",
+        "for (const fd of this.#fds.splice(0)) fd.close();\n  }",
+        "this.#fds.splice(0);\n  }",
+      ],
+    ],
+  },
+  {
+    name: "acknowledgements echo NEED_REPLY",
+    caughtBy: ["framing.need-reply-not-echoed"],
+    edits: [
+      [
+        "core/connection.ts",
+        "this.#send(code, Flag.VERSION | Flag.REPLY, ",
+        "this.#send(code, Flag.VERSION | Flag.REPLY | (code === 2 ? Flag.NEED_REPLY : 0), ",
+      ],
+    ],
+  },
+  {
+    name: "a reply is sent before the one that is due",
+    caughtBy: ["framing.order"],
+    edits: [
+      [
+        "core/connection.ts",
+        "this.#send(code, Flag.VERSION | Flag.REPLY, payload, fds);",
+        "const send = () => this.#send(code, Flag.VERSION | Flag.REPLY, payload, fds);\n" +
+          "    if (code === 1) setTimeout(send, 1);\n    else send();",
+      ],
+    ],
+  },
+  {
+    name: "features that were not offered are accepted",
+    caughtBy: ["negotiation.F13-unoffered-protocol", "negotiation.F14-unoffered-features"],
+    edits: [["core/handlers/negotiation.ts", "if (unknown !== 0n) {", "if (unknown < 0n) {"]],
+  },
+  {
+    name: "an unknown message ends the program",
+    caughtBy: ["framing.F5-request-46", "framing.F5-request-0"],
+    edits: [
+      [
+        "core/session.ts",
+        "if (row === undefined) throw",
+        "if (row === undefined) process.exit(3);\n    if (row === undefined) throw",
+      ],
+    ],
+  },
+  {
+    name: "what needs a feature is served without it",
+    caughtBy: ["framing.F12-config"],
+    edits: [
+      [
+        "core/session.ts",
+        "if (row.needs !== undefined && !has(this.protocolFeatures, row.needs)) {",
+        "if (row.needs === -1) {",
+      ],
+    ],
+  },
+  {
+    name: "regions may overlap",
+    caughtBy: ["memory.M3-guest-overlap"],
+    edits: [
+      ["core/memory.ts", "if (overlaps(spec.guest", "if (spec.size < 0 && overlaps(spec.guest"],
+    ],
+  },
+];
