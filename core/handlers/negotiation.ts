@@ -1,6 +1,6 @@
 /** Ownership and features (vhost-user: GET_FEATURES to SET_OWNER, protocol features). */
 import { ProtocolError } from "../errors.ts";
-import { describeBits, has, RingFeature, VhostFeature } from "../features.ts";
+import { describeBits, has, mask, RingFeature, VhostFeature } from "../features.ts";
 import { ProtocolFeature } from "../protocol.ts";
 import { RequestChannel } from "../request-channel.ts";
 import { dependencies } from "../withheld.ts";
@@ -19,6 +19,9 @@ function refuseUnoffered(
   }
 }
 
+/** What a running ring is made for: how it is laid out, and what its addresses mean. */
+const ringKind = mask(RingFeature.RING_PACKED, RingFeature.ACCESS_PLATFORM);
+
 export const negotiationHandlers = {
   GET_FEATURES: ({ backend }) => u64(backend.offered),
 
@@ -26,9 +29,10 @@ export const negotiationHandlers = {
     const wanted = readU64(message);
     const { backend } = session;
     refuseUnoffered(wanted, backend.offered, [backend.featureNames, RingFeature, VhostFeature]);
-    const changed = wanted ^ session.features;
-    if (has(changed, RingFeature.RING_PACKED) && session.vrings.some(({ running }) => running)) {
-      throw new ProtocolError("Cannot change the kind of rings while vrings are running");
+    const changed = (wanted ^ session.features) & ringKind;
+    if (changed !== 0n && session.vrings.some(({ running }) => running)) {
+      const names = describeBits(changed, RingFeature);
+      throw new ProtocolError(`Cannot change ${names} while vrings are running`);
     }
     const accept = () => {
       session.features = wanted;
