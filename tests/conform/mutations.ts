@@ -3,6 +3,7 @@ import type { Mutation } from "./mutant.ts";
 
 const SPLIT = "core/split.ts";
 const VRING = "core/vring.ts";
+const SETUP = "core/ring-setup.ts";
 
 /** Mistakes of rings. */
 export const ringMutations: readonly Mutation[] = [
@@ -76,7 +77,7 @@ export const messageMutations: readonly Mutation[] = [
   {
     name: "the base is one too high",
     caughtBy: ["vrings.base", "vrings.restart"],
-    edits: [[VRING, "this.#base = queue.base;", "this.#base = (queue.base + 1) & 0xffff;"]],
+    edits: [[SETUP, "this.#base = queue.base;", "this.#base = (queue.base + 1) & 0xffff;"]],
   },
   {
     name: "a ring that starts is not looked at",
@@ -97,12 +98,12 @@ export const messageMutations: readonly Mutation[] = [
       [
         VRING,
         "this.#kickWatch ??= this.#watch(",
-        "if (this.#base === 0) this.#kickWatch ??= this.#watch(",
+        "if (this.#setup.base === 0) this.#kickWatch ??= this.#watch(",
       ],
       [
         VRING,
         'this.#tellDevice("started");\n    this.scheduleDrain();',
-        'this.#tellDevice("started");\n    if (this.#base === 0) this.scheduleDrain();',
+        'this.#tellDevice("started");\n    if (this.#setup.base === 0) this.scheduleDrain();',
       ],
     ],
   },
