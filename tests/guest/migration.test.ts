@@ -1,7 +1,7 @@
-/** Live migration with packed rings. */
+/** Live migration. A quick run tries one kind of rings under each runtime. */
 import { runtime } from "./back-end.ts";
 import { full } from "./lab.ts";
 import { moves } from "./migration.ts";
 
-// A quick run tries one kind of rings under each runtime.
+if (full || runtime === "bun") moves({ packed: false, marks: true });
 if (full || runtime === "deno") moves({ packed: true, marks: true });
