@@ -21,6 +21,10 @@ export const commonOptions = Type.Object({
     default: false,
     description: "Print the capabilities as JSON and exit",
   }),
+  iommu: Type.Boolean({
+    default: false,
+    description: "Offer to serve a device behind an IOMMU",
+  }),
   postcopy: Type.Boolean({
     default: false,
     description: "Let a guest migrate to here and run before all of its memory has come",

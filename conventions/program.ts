@@ -57,6 +57,7 @@ async function serveUntilSignal(
     log,
     without: common.without,
     signal: end.signal,
+    iommu: common.iommu,
     postcopy: common.postcopy,
     drafts: common.draft,
     ready(backend) {

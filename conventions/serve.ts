@@ -24,6 +24,7 @@ export interface RunContext {
   readonly without?: readonly string[] | undefined;
   /** Leaves the JavaScript event loop free for other things; each wake-up costs 50 us more. */
   readonly events?: boolean | undefined;
+  readonly iommu?: boolean | undefined;
   readonly postcopy?: boolean | undefined;
   /** Drafts of the protocol to serve. */
   readonly drafts?: readonly DraftName[] | undefined;
@@ -67,11 +68,11 @@ export async function runDevice(
   definition: AnyDevice,
   options: unknown,
   endpoint: Endpoint,
-  { log, signal, ready, without, events, postcopy, drafts }: RunContext,
+  { log, signal, ready, without, events, iommu, postcopy, drafts }: RunContext,
 ): Promise<void> {
   using loop = new Loop();
   if (events) loop.useEvents();
-  const context = { loop, log, without, postcopy, drafts };
+  const context = { loop, log, without, iommu, postcopy, drafts };
   const opening = openBackend(definition, options, context).catch(explainFailure);
   const backend = await Promise.race([opening, aborted(signal)]);
   if (backend === null) {
@@ -117,6 +118,8 @@ export type ServeSettings<O extends TObject = TObject> = Endpoint & {
    * other JavaScript gets its turn a few times per second. Devices declared `async` always do this.
    */
   readonly events?: boolean;
+  /** Offers to serve a device behind an IOMMU, as `--iommu` does. */
+  readonly iommu?: boolean;
   /** Offers to take over guests before their memory has come, as `--postcopy` does. */
   readonly postcopy?: boolean;
   /** Drafts of the protocol to serve in place of what has their numbers now. */
@@ -146,6 +149,7 @@ export async function serve<O extends TObject>(
     ready: () => ready?.(),
     without,
     events,
+    iommu: settings.iommu,
     postcopy: settings.postcopy,
     drafts: settings.drafts,
   });

@@ -18,6 +18,11 @@ import { usable, withheld } from "./withheld.ts";
 export interface BackendContext {
   readonly loop: Loop;
   readonly log: Log;
+  /**
+   * Offers ACCESS_PLATFORM, for devices behind an IOMMU. Not by default: User-Mode Linux accepts all that
+   * is offered, and cannot do this.
+   */
+  readonly iommu?: boolean | undefined;
   /** Offers postcopy migration, and not to add memory region by region, which excludes it. */
   readonly postcopy?: boolean | undefined;
   /** Drafts to serve in place of what has their numbers now; none by default. */
@@ -34,7 +39,6 @@ export const ringFeatures: bigint = mask(
   RingFeature.INDIRECT_DESC,
   RingFeature.EVENT_IDX,
   RingFeature.VERSION_1,
-  RingFeature.ACCESS_PLATFORM,
   VhostFeature.LOG_ALL,
   RingFeature.RING_PACKED,
   // Rings are stopped and set up again by the usual messages: nothing else is needed for it.
@@ -158,7 +162,8 @@ export class Backend {
     this.queues = typeof queues === "function" ? queues(options) : queues;
     const order = definition.inOrder ? mask(RingFeature.IN_ORDER) : 0n;
     const own = mask(...offer.map((name) => features[name] as number));
-    this.offered = (ringFeatures | order | own) & ~virtio;
+    const platform = context.iommu ? mask(RingFeature.ACCESS_PLATFORM) : 0n;
+    this.offered = (ringFeatures | platform | order | own) & ~virtio;
     this.#layout = definition.config;
     this.#values = opened.config;
     this.#config = this.#layout.encode(opened.config);

@@ -50,7 +50,10 @@ const messageUsers: Readonly<Record<string, string>> = {
 };
 
 /** Options of a program that offer a protocol feature. */
-const optionOf: Readonly<Record<string, string>> = { PAGEFAULT: "--postcopy" };
+const optionOf: Readonly<Record<string, string>> = {
+  PAGEFAULT: "--postcopy",
+  ACCESS_PLATFORM: "--iommu",
+};
 
 /** Why a protocol feature is never offered. */
 const never: Readonly<Record<string, string>> = {

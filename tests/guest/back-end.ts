@@ -17,6 +17,7 @@ export interface BlkOptions {
   readOnly?: boolean;
   serial?: string;
   postcopy?: boolean;
+  iommu?: boolean;
   /** A module of this folder whose default export takes the place of the disk; never a stand-in. */
   plugin?: string;
   debug?: boolean;
@@ -59,7 +60,7 @@ export function startTardy(socket: string, file: string, args: string[] = []): P
 }
 
 function ownBlk(socket: string, options: BlkOptions): string[] {
-  const { file, queues, readOnly, serial, plugin, debug, postcopy } = options;
+  const { file, queues, readOnly, serial, plugin, debug, postcopy, iommu } = options;
   return [
     ...(plugin === undefined
       ? [join(repository, "bin/vhost-user-blk")]
@@ -70,6 +71,7 @@ function ownBlk(socket: string, options: BlkOptions): string[] {
     ...(queues === undefined ? [] : [`--num-queues=${queues}`]),
     ...(readOnly ? ["--read-only"] : []),
     ...(postcopy ? ["--postcopy"] : []),
+    ...(iommu ? ["--iommu"] : []),
     ...(serial === undefined ? [] : [`--serial=${serial}`]),
   ];
 }

@@ -50,7 +50,10 @@ step(
       const file = join(folder, `${name}.img`);
       writeFileSync(file, "");
       truncateSync(file, 64 * MiB);
-      const backEnd = owns(name, await startBlk(join(folder, name), { file, queues: 2 }));
+      const backEnd = owns(
+        name,
+        await startBlk(join(folder, name), { file, queues: 2, iommu: true }),
+      );
       devices.push("-chardev", `socket,id=${name},path=${backEnd.socket}`);
       const platform = "iommu_platform=on,ats=on,disable-legacy=on";
       devices.push("-device", `vhost-user-blk-pci,chardev=${name},${platform},${settings}`);

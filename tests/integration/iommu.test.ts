@@ -45,7 +45,7 @@ function serveUntil(
 describe("a disk behind an IOMMU", () => {
   let program: Program;
   before(() => {
-    program = serveBlk("ram:8M", ["--num-queues=4"]);
+    program = serveBlk("ram:8M", ["--num-queues=4", "--iommu"]);
   });
   after(() => program[Symbol.dispose]());
 
@@ -271,7 +271,7 @@ describe("a disk behind an IOMMU", () => {
 
 describe("a disk with guest-physical addresses", () => {
   it("is verified without an IOMMU", () => {
-    using program = serveBlk("ram:8M");
+    using program = serveBlk("ram:8M", ["--iommu"]);
     using driver = BlkDriver.connect(program.socket, { protocol: gpa, memory: { regions: 2 } });
     assert.ok(has(driver.frontend.agreed.protocol, ProtocolFeature.GPA_ADDRESSES));
     verifyDriver(driver, { blocks: 128, mixed: 300 });
@@ -281,7 +281,7 @@ describe("a disk with guest-physical addresses", () => {
 describe("a disk that holds requests, behind an IOMMU", () => {
   it("finishes them before the reply to their invalidation, and only those", () => {
     const module = join(root, "tests/bad-input/holding-disk.ts");
-    using program = new Program([launcher("ringside"), module, "--socket-path=SOCKET"]);
+    using program = new Program([launcher("ringside"), module, "--iommu", "--socket-path=SOCKET"]);
     using driver = BlkDriver.connect(program.socket, { queues: 2, maxBytes: PAGE, iommu: {} });
     const iommu = iommuOf(driver);
     const [first] = driver.queues;

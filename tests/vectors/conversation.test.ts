@@ -13,9 +13,13 @@ const all = new Map(
 );
 
 /** GET_FEATURES and its reply: whatever else was on its way comes before. */
-const barrier: readonly Step[] = parseConversations(`## barrier
+const barrierOf = (features: string): readonly Step[] =>
+  parseConversations(`## barrier
 > 01000000 01000000 00000000
-< 01000000 05000000 08000000 0104007507010000`)[0]!.steps;
+< 01000000 05000000 08000000 ${features}`)[0]!.steps;
+const barrier = barrierOf("0104007505010000");
+/** With ACCESS_PLATFORM. */
+const iommuBarrier = barrierOf("0104007507010000");
 
 /** Messages that have a handler. */
 const handled = handlers.flatMap((handler, code) => (handler === undefined ? [] : [code]));
@@ -24,6 +28,7 @@ const handled = handlers.flatMap((handler, code) => (handler === undefined ? [] 
 const special: Readonly<Record<string, () => Promise<TestServer>>> = {
   "draft-standalone": () => TestServer.start({ drafts: ["standalone"] }),
   "draft-vhost-pci": () => TestServer.start({ drafts: ["vhost-pci"] }),
+  iotlb: () => TestServer.start({ iommu: true }),
   postcopy: () => TestServer.start({ postcopy: true }),
 };
 
@@ -51,7 +56,8 @@ function converse(kind: string | undefined, start: () => Promise<TestServer>): v
   async function play({ steps }: Conversation): Promise<void> {
     await using client = server.connect();
     const ends = steps.at(-1)!.kind === "=";
-    for (const step of ends ? steps : [...steps, ...barrier]) await take(step, client);
+    for (const step of ends ? steps : [...steps, ...(kind === "iotlb" ? iommuBarrier : barrier)])
+      await take(step, client);
     if (!ends) assert.equal(client.pending(), 0, "nobody asked for more");
   }
 
