@@ -292,7 +292,7 @@ row(
   {
     log: [
       /features that were not offered: /,
-      /Cannot change RING_PACKED\|ACCESS_PLATFORM|Cannot change ACCESS_PLATFORM/,
+      /Cannot change RING_PACKED/,
     ],
   },
   () => {

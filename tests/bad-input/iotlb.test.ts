@@ -9,7 +9,7 @@ import { allRingFeatures, Guest, MEMORY_SIZE, REGION_SIZE, regions } from "./gue
 import type { Program } from "./program.ts";
 import { full, suite } from "./row.ts";
 
-const { row } = suite();
+const { row } = suite({ iommu: true });
 const { MISS, UPDATE, INVALIDATE, ACCESS_FAIL } = IotlbMessage;
 const PAGE = 4096;
 const features = allRingFeatures | mask(RingFeature.ACCESS_PLATFORM);

@@ -25,6 +25,8 @@ export interface StartOptions {
   readonly folder?: string;
   /** Shell commands that run first, as `ulimit -n 64`. */
   readonly prelude?: string;
+  /** Offer ACCESS_PLATFORM. */
+  readonly iommu?: boolean;
 }
 
 export const DISK_SIZE = 64 * 1024 * 1024;
@@ -74,6 +76,7 @@ export class Program {
     if (device === "read-only") command.push("--read-only");
     // At this level no reason is left out, however fast they come.
     command.push(`--socket-path=${this.socket}`, "--log-level=debug");
+    if (options.iommu) command.push("--iommu");
     // The shell becomes the program, so the pid is the program's.
     const script = `${prelude}; exec "$@" 2>"$0"`;
     const child = spawn("sh", ["-c", script, this.#log, ...command], {
