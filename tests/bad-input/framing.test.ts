@@ -290,10 +290,7 @@ row(
 row(
   "F14 features that were not offered are refused and change nothing",
   {
-    log: [
-      /features that were not offered: /,
-      /Cannot change RING_PACKED/,
-    ],
+    log: [/features that were not offered: /, /Cannot change RING_PACKED/],
   },
   () => {
     using g = guest();
