@@ -12,7 +12,7 @@ const noWords = new Int32Array(0);
 
 const READ = 1;
 const WRITE = 2;
-/** What a window allows, and what a buffer needs, as bits: those of IOTLB messages. */
+/** What a buffer needs and what a translation allows, as bits: those of IOTLB messages. */
 export const Access = { READ, WRITE } as const;
 
 /** What makes a window. */
@@ -26,7 +26,6 @@ export interface WindowSpec {
   /** The guest-physical address of index 0 of the views. */
   readonly physical: number;
   readonly views: Window;
-  readonly access?: number;
 }
 
 /** At most 1 GiB of addresses, with views. `data` and `u8` are indexed by `address - origin`. */
@@ -37,7 +36,6 @@ export class MemoryWindow {
   readonly physical: number;
   /** The process address of index 0 of the views. */
   readonly host: number;
-  readonly access: number;
   /** Empty until `open`, which `AddressSpace.find` calls. Plain fields: every request reads them. */
   u8: Uint8Array<ArrayBuffer> = noBytes;
   data: DataView<ArrayBuffer> = noData;
@@ -47,13 +45,12 @@ export class MemoryWindow {
   slot = -1;
   readonly #views: Window;
 
-  constructor({ base, end, origin, physical, views, access }: WindowSpec) {
+  constructor({ base, end, origin, physical, views }: WindowSpec) {
     this.base = base;
     this.end = end;
     this.origin = origin;
     this.physical = physical;
     this.host = views.address;
-    this.access = access ?? READ | WRITE;
     this.#views = views;
   }
 
@@ -69,7 +66,7 @@ const GIB = 2 ** 30;
 /** The offset of an address in its GiB. */
 const OFFSET_MASK = GIB - 1;
 /** Guests put the buffers of a request into several regions, so each GiB has a place of its own. */
-const CACHE_BITS = 7;
+const CACHE_BITS = 6;
 /** Spreads the numbers of GiBs, which differ by powers of two, over the places. */
 const SPREAD = 0x9e3779b1;
 /** A place has four numbers. */
@@ -81,15 +78,20 @@ const END = 2;
 const SLOT = 3;
 
 /**
- * The fields of a place: what identifies the GiB and the kind of access, what makes an index into the
+ * The fields of a place: the number of the GiB as `gibOf` has it, what makes an index into the
  * window's views of an offset in the GiB, the end of what the window holds as such an index, and the
  * window's slot.
  */
-export const Place = { KEY, SHIFT, END, SLOT, OFFSET_MASK, placeOf } as const;
+export const Place = { KEY, SHIFT, END, SLOT, OFFSET_MASK } as const;
 
-/** The index in `places` for a key. */
-export function placeOf(key: number): number {
-  return (Math.imul(key, SPREAD) >>> (32 - CACHE_BITS)) << PLACE_BITS;
+/** The number of the GiB that an address below 2^53 lies in, from the address's two halves. */
+export function gibOf(high: number, low: number): number {
+  return (high << 2) | (low >>> 30);
+}
+
+/** The index in `places` for a GiB. */
+export function placeOf(gib: number): number {
+  return (Math.imul(gib, SPREAD) >>> (32 - CACHE_BITS)) << PLACE_BITS;
 }
 
 /** What addresses mean to the devices of one session. */
@@ -99,8 +101,7 @@ export class AddressSpace {
   /** Windows by an index that each keeps for its life: spans of chains hold it. */
   readonly slots: (MemoryWindow | undefined)[];
   /**
-   * For each GiB and kind of access, as far as they do not share a place, where the buffer found last
-   * there was. Integers only: they cost a third of doubles. For virtqueues, which look first.
+   * For each GiB, as far as they do not share a place, where the buffer found last there was. Integers only: they cost a third of doubles. For virtqueues, which look first.
    */
   readonly places: Int32Array = new Int32Array(1 << (CACHE_BITS + PLACE_BITS)).fill(-1);
   /** Index into the views of the window that `locate` found, and the window's slot. */
@@ -120,33 +121,27 @@ export class AddressSpace {
   /**
    * Finds a buffer that lies in one window, by the two halves of its address, which is below 2^53.
    * Returns the window's slot and sets `offset`, or returns -1 when it is empty, not there, not
-   * for this access, or cut by an end of a window. `length` above 2 GiB may be negative.
+   * for this access, or cut by an end of a window. `length` above 2 GiB may be negative. Guest memory
+   * is for both kinds of access; a translation may not be.
    */
-  locate(high: number, low: number, length: number, access: number): number {
-    const key = (high << 3) | ((low >>> 29) & 6) | (access >> 1);
-    const at = placeOf(key);
+  locate(high: number, low: number, length: number, _access: number): number {
+    const gib = gibOf(high, low);
+    const at = placeOf(gib);
     const places = this.places;
-    if (places[at] === key) {
+    if (places[at] === gib) {
       const offset = ((low & OFFSET_MASK) + places[at + SHIFT]!) | 0;
       if (offset >= 0 && (length - 1) >>> 0 < places[at + END]! - offset) {
         this.offset = offset;
         return places[at + SLOT]!;
       }
     }
-    return this.#relocate(high, low, length, access, key, at);
+    return this.#relocate(high, low, length, gib, at);
   }
 
   /** Makes the window that holds an address the one that is remembered for its GiB. */
-  #relocate(
-    high: number,
-    low: number,
-    length: number,
-    access: number,
-    key: number,
-    at: number,
-  ): number {
+  #relocate(high: number, low: number, length: number, gib: number, at: number): number {
     const start = high * 4294967296 + (low >>> 0);
-    const window = this.find(start, access);
+    const window = this.find(start);
     if (window === null || length <= 0 || start + length > window.end) return -1;
     const shift = start - (low & OFFSET_MASK) - window.origin;
     const end = Math.min(window.end - window.origin, shift + GIB);
@@ -155,7 +150,7 @@ export class AddressSpace {
     // A window that begins before its first address is rare, and found by the long way.
     if (window.base === window.origin) {
       const places = this.places;
-      places[at + KEY] = key;
+      places[at + KEY] = gib;
       places[at + SHIFT] = shift;
       places[at + END] = end;
       places[at + SLOT] = window.slot;
@@ -167,7 +162,7 @@ export class AddressSpace {
    * The window that holds an address and allows `access`, or null. The rest of a buffer may lie in the
    * next one.
    */
-  find(address: number, access = READ): MemoryWindow | null {
+  find(address: number, _access?: number): MemoryWindow | null {
     const windows = this.#windows;
     let low = 0;
     let high = windows.length - 1;
@@ -176,7 +171,7 @@ export class AddressSpace {
       const window = windows[middle]!;
       if (address < window.base) high = middle - 1;
       else if (address >= window.end) low = middle + 1;
-      else return (window.access & access) === access ? window.open() : null;
+      else return window.open();
     }
     return null;
   }

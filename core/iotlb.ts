@@ -97,7 +97,6 @@ class Stretch extends MemoryWindow {
   declare origin: number;
   declare physical: number;
   declare host: number;
-  declare access: number;
 
   override open(): this {
     return this;

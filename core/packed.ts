@@ -15,7 +15,7 @@
  * a plain access.
  */
 import { runtime } from "../ffi/mod.ts";
-import { Place, placeOf } from "./address-space.ts";
+import { gibOf, Place, placeOf } from "./address-space.ts";
 import { readableAfterWritable } from "./chain.ts";
 import { InOrder } from "./in-order.ts";
 import { PackedInflight, type RecordedChain } from "./inflight-packed.ts";
@@ -199,12 +199,12 @@ export class PackedQueue extends Queue {
         throw badAddress((listed ? at : at - first) >> 2, low, high, rules.descriptor);
       }
       const write = (link >>> WRITE_SHIFT) & 1;
-      const key = (high << 3) | ((low >>> 29) & 6) | write;
-      const place = placeOf(key);
+      const gib = gibOf(high, low);
+      const place = placeOf(gib);
       const offset = ((low & OFFSET_MASK) + places[place + SHIFT]!) | 0;
       const span = count << 2;
       if (
-        places[place] !== key ||
+        places[place] !== gib ||
         offset < 0 ||
         // Also true for a length of 0.
         (length - 1) >>> 0 >= places[place + END]! - offset ||

@@ -7,7 +7,7 @@ import { hex } from "./hex.ts";
 import { AccessFailure, type HostPiece, TranslationMiss } from "./iotlb.ts";
 import type { GuestMemory } from "./memory.ts";
 import { packedRingBytes } from "./packed-format.ts";
-import { splitRingBytes } from "./split.ts";
+import { splitRingBytes } from "./split-format.ts";
 import type { Translation } from "./translation.ts";
 
 const { READ, WRITE } = Access;

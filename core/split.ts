@@ -9,9 +9,8 @@
  * suppression fields read after it. Everything else is a plain access.
  */
 import { runtime } from "../ffi/mod.ts";
-import { Place } from "./address-space.ts";
+import { gibOf, Place, placeOf } from "./address-space.ts";
 import { readableAfterWritable } from "./chain.ts";
-import { GuestError } from "./errors.ts";
 import { InOrder } from "./in-order.ts";
 import { SplitInflight } from "./inflight-split.ts";
 import {
@@ -22,46 +21,36 @@ import {
   nestedTable,
   Queue,
   type QueueOptions,
-  type Rules,
 } from "./queue.ts";
+import {
+  badNext,
+  Field,
+  jumped,
+  Suppress,
+  splitRingBytes,
+  splitRules,
+  takenTwice,
+} from "./split-format.ts";
 
 const { NEXT, WRITE, INDIRECT, ADDRESS_LIMIT } = Descriptor;
-const { SHIFT, END, SLOT, OFFSET_MASK, placeOf } = Place;
-
-/** avail.flags: the driver wants no notification. */
-const NO_INTERRUPT = 1;
-/** used.flags: the device wants no notification. */
-const NO_NOTIFY = 1;
+const { SHIFT, END, SLOT, OFFSET_MASK } = Place;
+const { FLAGS, INDEX, RING } = Field;
+const { NO_INTERRUPT, NO_NOTIFY } = Suppress;
 
 const MAX_INT32 = 0x7fffffff;
 
-/** Places of fields in the u16 views of the two rings. */
-const FLAGS = 0;
-const INDEX = 1;
-const RING = 2;
-
-export const splitRules: Rules = {
-  descriptor: "virtio 1.3 2.7.5",
-  chain: "virtio 1.3 2.7.5.2",
-  table: "virtio 1.3 2.7.5.3",
-  tableUse: "virtio 1.3 2.7.5.3.1",
-};
-
-/** Bytes of the three parts for a ring of `size` descriptors, the event fields included. */
-export const splitRingBytes = (size: number) => ({
-  descriptor: Descriptor.SIZE * size,
-  available: 6 + 2 * size,
-  used: 6 + 8 * size,
-});
-
-/** Its ring's parts are aligned to 16, 2 and 4 bytes; its base is the next available index. */
+/**
+ * Its ring's parts are aligned to 16, 2 and 4 bytes; its base is the next available index.
+ *
+ * What its methods that are not private read and write of the ring is little-endian words.
+ */
 export class SplitQueue extends Queue {
-  readonly #mask: number;
   /** Four words each: the address's low and high half, the length, flags and next index. */
-  readonly #descriptors: Int32Array<ArrayBuffer>;
-  readonly #available: Uint16Array<ArrayBuffer>;
-  readonly #used16: Uint16Array<ArrayBuffer>;
-  readonly #used32: Uint32Array<ArrayBuffer>;
+  protected readonly descriptors: Int32Array<ArrayBuffer>;
+  protected readonly available: Uint16Array<ArrayBuffer>;
+  protected readonly used16: Uint16Array<ArrayBuffer>;
+  protected readonly used32: Int32Array<ArrayBuffer>;
+  readonly #mask: number;
   readonly #usedEvent: number;
   readonly #availEvent: number;
   readonly #eventIdx: boolean;
@@ -89,11 +78,11 @@ export class SplitQueue extends Queue {
     const { size } = options;
     const bytes = splitRingBytes(size);
     this.#mask = size - 1;
-    this.#descriptors = new Int32Array(runtime.view(options.descriptor, bytes.descriptor));
-    this.#available = new Uint16Array(runtime.view(options.available, bytes.available));
+    this.descriptors = new Int32Array(runtime.view(options.descriptor, bytes.descriptor));
+    this.available = new Uint16Array(runtime.view(options.available, bytes.available));
     const used = runtime.view(options.used, bytes.used);
-    this.#used16 = new Uint16Array(used);
-    this.#used32 = new Uint32Array(used, 0, 1 + 2 * size);
+    this.used16 = new Uint16Array(used);
+    this.used32 = new Int32Array(used, 0, 1 + 2 * size);
     this.#usedEvent = RING + size;
     this.#availEvent = RING + 4 * size;
     this.#eventIdx = options.eventIdx;
@@ -101,7 +90,7 @@ export class SplitQueue extends Queue {
     this.#order = options.inOrder ? new InOrder(size, size) : null;
     this.#taken = new Uint8Array(size);
     // Firmware and drivers may have used the ring before: go on where the driver last saw us.
-    this.#nextUsed = Atomics.load(this.#used16, INDEX);
+    this.#nextUsed = this.loadUsedIndex();
     this.#publishedUsed = this.#nextUsed;
     this.#nextAvailable = options.base;
     const { inflight } = options;
@@ -130,7 +119,7 @@ export class SplitQueue extends Queue {
     const at = this.#nextAvailable;
     if (!this.#plain && this.#replay.length > 0) return this.#loadAgain();
     if (at === this.#seenAvailable && !this.#refresh(at)) return false;
-    const head = this.#available[RING + (at & this.#mask)]!;
+    const head = this.entry(at & this.#mask);
     if (head >= this.size) throw badIndex("available ring entry", at & this.#mask, head, this.size);
     this.#loadHead(head);
     if (!this.#plain) this.#recordTaken(head);
@@ -154,21 +143,7 @@ export class SplitQueue extends Queue {
   #loadHead(head: number): void {
     if (this.#taken[head] !== 0) throw takenTwice(head);
     this.chain.head = head;
-    let table = this.#descriptors;
-    let base = 0;
-    let size = this.size;
-    let first = head;
-    // Nearly all indirect tables belong to the head: the walk itself then stays in one table.
-    const word = head << 2;
-    const link = table[word + 3]!;
-    if ((link & INDIRECT) !== 0) {
-      const length = table[word + 2]!;
-      table = this.openTable(head, table[word]!, table[word + 1]!, length, link);
-      base = this.tableBase;
-      size = length >> 4;
-      first = 0;
-    }
-    this.#walk(table, base, size, first);
+    this.walkFrom(head);
     this.#taken[head] = 1;
     this.inFlight++;
     if (!this.#plain) this.#track(head);
@@ -228,9 +203,7 @@ export class SplitQueue extends Queue {
   /** Writes the used element of a chain. */
   #use(head: number, written: number): void {
     this.#taken[head] = 0;
-    const at = 1 + ((this.#nextUsed & this.#mask) << 1);
-    this.#used32[at] = head;
-    this.#used32[at + 1] = written;
+    this.writeElement(this.#nextUsed & this.#mask, head, written);
     this.#nextUsed = (this.#nextUsed + 1) & 0xffff;
   }
 
@@ -239,7 +212,7 @@ export class SplitQueue extends Queue {
     const old = this.#publishedUsed;
     if (next === old || this.closed) return;
     // Orders the used elements before the index, and the index before the suppression fields.
-    Atomics.store(this.#used16, INDEX, next);
+    this.store(INDEX, next);
     this.#publishedUsed = next;
     if (this.#inflight !== null) this.#inflight.published(next);
     if (this.log !== null) this.#markIndex();
@@ -249,17 +222,17 @@ export class SplitQueue extends Queue {
   suppressKicks(): void {
     // With EVENT_IDX an avail_event that stays behind does the same.
     if (this.#eventIdx) return;
-    this.#used16[FLAGS] = NO_NOTIFY;
+    this.store(FLAGS, NO_NOTIFY);
     if (this.log !== null) this.#markEvent();
   }
 
   requestKick(): boolean {
     const at = this.#nextAvailable;
     // The store must be visible before the index is read again; Atomics order the two.
-    if (this.#eventIdx) Atomics.store(this.#used16, this.#availEvent, at);
-    else Atomics.store(this.#used16, FLAGS, 0);
+    if (this.#eventIdx) this.store(this.#availEvent, at);
+    else this.store(FLAGS, 0);
     if (this.log !== null) this.#markEvent();
-    return Atomics.load(this.#available, INDEX) !== at;
+    return this.look(INDEX) !== at;
   }
 
   #markIndex(): void {
@@ -276,7 +249,7 @@ export class SplitQueue extends Queue {
   /** Looks for new chains; false when there are none. */
   #refresh(at: number): boolean {
     // Orders the ring entry and the descriptors, which are read next, after the index.
-    const seen = Atomics.load(this.#available, INDEX);
+    const seen = this.look(INDEX);
     if (((seen - at) & 0xffff) > this.size) throw jumped(at, seen, this.size);
     this.#seenAvailable = seen;
     return seen !== at;
@@ -285,14 +258,57 @@ export class SplitQueue extends Queue {
   #wantsCall(old: number, next: number): boolean {
     // virtio 1.3, 6.3: whatever the driver wants, it hears of running out of chains.
     const available = this.#nextAvailable;
-    const empty = this.#notifyOnEmpty && Atomics.load(this.#available, INDEX) === available;
-    if (!this.#eventIdx)
-      return empty || (Atomics.load(this.#available, FLAGS) & NO_INTERRUPT) === 0;
-    const event = Atomics.load(this.#available, this.#usedEvent);
+    const empty = this.#notifyOnEmpty && this.look(INDEX) === available;
+    if (!this.#eventIdx) return empty || (this.look(FLAGS) & NO_INTERRUPT) === 0;
+    const event = this.look(this.#usedEvent);
     const first = !this.#notified;
     this.#notified = true;
     // virtio 1.3, 2.7.10.1: the index passed the event, in 16-bit arithmetic.
     return empty || first || ((next - event - 1) & 0xffff) < ((next - old) & 0xffff);
+  }
+
+  /** Field `at` of the available ring, and after it whatever the driver wrote before. */
+  protected look(at: number): number {
+    return Atomics.load(this.available, at);
+  }
+
+  /** Writes field `at` of the used ring, after all that was written before and before all that follows. */
+  protected store(at: number, value: number): void {
+    Atomics.store(this.used16, at, value);
+  }
+
+  protected loadUsedIndex(): number {
+    return Atomics.load(this.used16, INDEX);
+  }
+
+  /** The head in a slot of the available ring. */
+  protected entry(slot: number): number {
+    return this.available[RING + slot]!;
+  }
+
+  protected writeElement(slot: number, head: number, written: number): void {
+    const at = 1 + (slot << 1);
+    this.used32[at] = head;
+    this.used32[at + 1] = written;
+  }
+
+  /** Makes the chain of the descriptors from `head` on. */
+  protected walkFrom(head: number): void {
+    let table = this.descriptors;
+    let base = 0;
+    let size = this.size;
+    let first = head;
+    // Nearly all indirect tables belong to the head: the walk itself then stays in one table.
+    const word = head << 2;
+    const link = table[word + 3]!;
+    if ((link & INDIRECT) !== 0) {
+      const length = table[word + 2]!;
+      table = this.openTable(head, table[word]!, table[word + 1]!, length, link);
+      base = this.tableBase;
+      size = length >> 4;
+      first = 0;
+    }
+    this.#walk(table, base, size, first);
   }
 
   /**
@@ -318,12 +334,12 @@ export class SplitQueue extends Queue {
       const length = table[at + 2]!;
       const link = table[at + 3]!;
       if ((high & ADDRESS_LIMIT) !== 0) throw badAddress(index, low, high);
-      const key = (high << 3) | ((low >>> 29) & 6) | ((link & WRITE) >> 1);
-      const place = placeOf(key);
+      const gib = gibOf(high, low);
+      const place = placeOf(gib);
       const offset = ((low & OFFSET_MASK) + places[place + SHIFT]!) | 0;
       const span = count << 2;
       if (
-        places[place] !== key ||
+        places[place] !== gib ||
         offset < 0 ||
         // Also true for a length of 0.
         (length - 1) >>> 0 >= places[place + END]! - offset ||
@@ -368,7 +384,7 @@ export class SplitQueue extends Queue {
       const length = table[at + 2]!;
       const link = table[at + 3]!;
       if ((link & INDIRECT) !== 0) {
-        if (table !== this.#descriptors) throw nestedTable(index);
+        if (table !== this.descriptors) throw nestedTable(index);
         const inner = this.openTable(index, low, high, length, link);
         return this.#walkOn(inner, this.tableBase, length >> 4, 0, 0);
       }
@@ -379,22 +395,4 @@ export class SplitQueue extends Queue {
       if (index >= size) throw badNext((at - base) >> 2, index, size);
     }
   }
-}
-
-export function badNext(at: number, next: number, size: number): GuestError {
-  return badIndex("next field of a descriptor", at, next, size);
-}
-
-export function takenTwice(head: number): GuestError {
-  return new GuestError(
-    `descriptor ${head} was made available again while in flight`,
-    "virtio 1.3 2.7.13",
-  );
-}
-
-export function jumped(at: number, seen: number, size: number): GuestError {
-  return new GuestError(
-    `the available index moved from ${at} to ${seen} on a ring of ${size}`,
-    "virtio 1.3 2.7.13",
-  );
 }

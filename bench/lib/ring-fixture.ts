@@ -8,7 +8,8 @@
 import { Access, type AddressSpace } from "../../core/address-space.ts";
 import { Iotlb } from "../../core/iotlb.ts";
 import { GuestMemory, type RegionSpec } from "../../core/memory.ts";
-import { SplitQueue, splitRingBytes } from "../../core/split.ts";
+import { SplitQueue } from "../../core/split.ts";
+import { splitRingBytes } from "../../core/split-format.ts";
 import { createMemfd } from "../../ffi/mod.ts";
 
 /** Requests made available at once. It divides the ring's size, so that slots repeat. */

@@ -10,12 +10,12 @@ export const ringMutations: readonly Mutation[] = [
   {
     name: "the used length is one short",
     caughtBy: ["rings.split-used-length", "blk.used-length"],
-    edits: [[SPLIT, "this.#used32[at + 1] = written;", "this.#used32[at + 1] = written - 1;"]],
+    edits: [[SPLIT, "this.used32[at + 1] = written;", "this.used32[at + 1] = written - 1;"]],
   },
   {
     name: "the used id is that of another chain",
     caughtBy: ["rings.split-one"],
-    edits: [[SPLIT, "this.#used32[at] = head;", "this.#used32[at] = head ^ 1;"]],
+    edits: [[SPLIT, "this.used32[at] = head;", "this.used32[at] = head ^ 1;"]],
   },
   {
     name: "the used index does not wrap at 65536",
@@ -42,7 +42,7 @@ export const ringMutations: readonly Mutation[] = [
   {
     name: "EVENT_IDX is not looked at again after kicks are asked for",
     caughtBy: ["rings.split-event-idx-kick"],
-    edits: [[SPLIT, "return Atomics.load(this.#available, INDEX) !== at;", "return false;"]],
+    edits: [[SPLIT, "return this.look(INDEX) !== at;", "return false;"]],
   },
   {
     name: "EVENT_IDX calls one completion late",
@@ -57,7 +57,7 @@ export const ringMutations: readonly Mutation[] = [
   {
     name: "NO_INTERRUPT is ignored",
     caughtBy: ["rings.split-no-interrupt"],
-    edits: [[SPLIT, "(Atomics.load(this.#available, FLAGS) & NO_INTERRUPT) === 0", "true"]],
+    edits: [[SPLIT, "(this.look(FLAGS) & NO_INTERRUPT) === 0", "true"]],
   },
   {
     name: "indirect tables are taken without the feature",

@@ -41,7 +41,7 @@ export function crashing(at: number | null, body: () => void): boolean {
 const stores = [
   /\bAtomics\.store\(/,
   /\bpart\.fill\(/,
-  /\bthis\.#(?:u16|u32|bytes|used16|used32|halves|words|deviceEvent)\[[^;\n]*?\] = /,
+  /\bthis\.#?(?:u16|u32|bytes|used16|used32|halves|words|deviceEvent)\[[^;\n]*?\] = /,
   /(?<!\.#)\b(?:words|ring|u32)\[[^;\n]*?\] = /,
   /\bwords16\(part\)\[[^;\n]*?\] = /,
 ];

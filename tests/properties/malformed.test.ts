@@ -29,8 +29,9 @@ function afterEachRead(hook: (words: Int32Array, at: number) => void, make: () =
       },
     });
   globalThis.Int32Array = new Proxy(RealArray, {
-    construct(target, [source]) {
-      const words = new target(source);
+    construct(target, made: [ArrayBuffer, number?, number?]) {
+      const words = new target(...made);
+      const [source] = made;
       return source instanceof ArrayBuffer && source.byteLength === 16 * SIZE
         ? watched(words)
         : words;
