@@ -1,5 +1,5 @@
 /** What the device sides of split and packed virtqueues have in common. */
-import { Access, type AddressSpace } from "./address-space.ts";
+import { Access, type AddressSpace, gibOf, Place, placeOf } from "./address-space.ts";
 import { Chain, type ChainOwner, HeldChain } from "./chain.ts";
 import type { Virtqueue } from "./device.ts";
 import type { RingLog } from "./dirty-log.ts";
@@ -27,6 +27,7 @@ export const Descriptor = { NEXT, WRITE, INDIRECT, SIZE: DESCRIPTOR_SIZE, ADDRES
 const MIN_TABLE_LIMIT = 1024;
 
 const { READ } = Access;
+const { SHIFT, END, SLOT, OFFSET_MASK } = Place;
 
 /** Bytes a driver may chain. Overlapping buffers could ask for any amount of work otherwise. */
 const MAX_CHAIN_BYTES = 2 ** 32;
@@ -231,7 +232,21 @@ export abstract class Queue implements Virtqueue, ChainOwner {
     if (odd !== 0 || (length - 1) >>> 0 >= this.#tableLimit) {
       throw this.#badTable(index, low, high, length, flags);
     }
+    // `locate` for the common table, which lies in the window found last.
     const { memory } = this;
+    const { places } = memory;
+    const gib = gibOf(high, low);
+    const place = placeOf(gib);
+    const offset = ((low & OFFSET_MASK) + places[place + SHIFT]!) | 0;
+    if (
+      places[place] === gib &&
+      offset >= 0 &&
+      (offset & 3) === 0 &&
+      (length - 1) >>> 0 < places[place + END]! - offset
+    ) {
+      this.tableBase = offset >> 2;
+      return memory.slots[places[place + SLOT]!]!.i32;
+    }
     const slot = memory.locate(high, low, length, READ);
     if (slot < 0 || (memory.offset & 3) !== 0) {
       return this.#copyTable(high * 4294967296 + (low >>> 0), length);

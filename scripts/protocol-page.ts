@@ -49,7 +49,7 @@ const messageUsers: Readonly<Record<string, string>> = {
   VRING_ERR: OURS,
 };
 
-/** Options of a program that offer a protocol feature. */
+/** Options of a program that offer a feature. */
 const optionOf: Readonly<Record<string, string>> = {
   PAGEFAULT: "--postcopy",
   ACCESS_PLATFORM: "--iommu",
@@ -77,8 +77,10 @@ function offered(name: string, bit: number): string {
   return never[name] ?? "no";
 }
 
-const ringOptIn = (name: string): string =>
-  name === "IN_ORDER" ? "when the device has `inOrder`" : "no";
+function ringOptIn(name: string): string {
+  if (optionOf[name] !== undefined) return `with \`${optionOf[name]}\``;
+  return name === "IN_ORDER" ? "when the device has `inOrder`" : "no";
+}
 
 function table(head: readonly string[], rows: readonly (readonly (string | number)[])[]): string {
   const line = (cells: readonly (string | number)[]) => `| ${cells.join(" | ")} |`;

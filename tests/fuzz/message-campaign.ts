@@ -14,6 +14,7 @@ const MESSAGES_PER_BURST = 500;
 const TRACE_TAIL = 12;
 
 const parts: Variant = { device: "parts" };
+const translated: Variant = { device: "parts", options: ["--iommu"] };
 const blk: Variant = { device: "blk" };
 const rng: Variant = { device: "rng" };
 const [standalone, ...others]: readonly Variant[] = draftNames.map((draft) => ({
@@ -21,7 +22,7 @@ const [standalone, ...others]: readonly Variant[] = draftNames.map((draft) => ({
   drafts: [draft],
 }));
 /** Devices take turns, so that each of them comes to be asked about each row. */
-const turns: readonly Variant[] = [parts, blk, parts, rng, parts, blk, standalone!, ...others];
+const turns: readonly Variant[] = [parts, blk, translated, rng, parts, blk, standalone!, ...others];
 
 /** The rows of the protocol and of its drafts. */
 export const allRows: readonly MessageRow[] = [

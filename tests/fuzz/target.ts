@@ -26,10 +26,17 @@ export type DeviceName = "parts" | "blk" | "rng";
 export interface Variant {
   readonly device: DeviceName;
   readonly drafts?: readonly DraftName[];
+  /** Options besides. */
+  readonly options?: readonly string[];
 }
 
-export const titleOf = ({ device, drafts = [] }: Variant): string =>
-  [device, ...drafts.map((draft) => `--draft=${draft}`)].join(" ");
+const optionsOf = ({ drafts = [], options = [] }: Variant): string[] => [
+  ...drafts.map((draft) => `--draft=${draft}`),
+  ...options,
+];
+
+export const titleOf = (variant: Variant): string =>
+  [variant.device, ...optionsOf(variant)].join(" ");
 
 const bin = fileURLToPath(new URL("../../bin/", import.meta.url));
 const partsDevice = fileURLToPath(new URL("parts-device.ts", import.meta.url));
@@ -67,7 +74,7 @@ export class Target {
 
   /** Starts the process, under the runtime that runs this. */
   constructor(variant: Variant) {
-    const { device, drafts = [] } = variant;
+    const { device } = variant;
     this.variant = variant;
     this.#folder = mkdtempSync(join(tmpdir(), "ringside-fuzz-"));
     this.socket = join(this.#folder, "socket");
@@ -76,8 +83,11 @@ export class Target {
     writeFileSync(this.#log, "");
     writeFileSync(this.image, "");
     truncateSync(this.image, DISK_SIZE);
-    const command = [...commands[device](this.image), `--socket-path=${this.socket}`];
-    command.push(...drafts.map((draft) => `--draft=${draft}`));
+    const command = [
+      ...commands[device](this.image),
+      `--socket-path=${this.socket}`,
+      ...optionsOf(variant),
+    ];
     const child = spawn("sh", ["-c", 'exec "$@" 2>>"$0"', this.#log, ...command], {
       stdio: "ignore",
       env: { ...process.env, RINGSIDE_RUNTIME: runtime.name },
