@@ -6,7 +6,7 @@ const manifest = JSON.parse(readFileSync("package.json", "utf8")) as {
 };
 
 /** Modules that are loaded by their URL and not by an import: the program, and Workers. */
-const loaded = ["cli", "core/pump-worker"];
+const loaded = ["cli", "core/pump-worker", "core/postcopy-worker"];
 
 const exported = Object.values(manifest.exports)
   .filter((target) => typeof target === "object")

@@ -4,6 +4,7 @@
  */
 import type { Fd, Mapping } from "../ffi/mod.ts";
 import { AddressSpace, MemoryWindow } from "./address-space.ts";
+import type { Chain } from "./chain.ts";
 import { ProtocolError } from "./errors.ts";
 import { hex } from "./hex.ts";
 import { mapSharedFile } from "./shared-file.ts";
@@ -26,6 +27,11 @@ export interface RegionSpec {
 export interface PageSource {
   /** Lets whoever touches a page of a new mapping wait for it. Throws when that cannot be. */
   awaitPages(address: number, length: number): void;
+  /**
+   * Waits for what a device reads of a chain. Returns false when some of it will never come and reads
+   * as zeros: the chain itself may be made of those.
+   */
+  receive(chain: Chain): boolean;
 }
 
 /** A mapped region. */

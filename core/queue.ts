@@ -5,6 +5,7 @@ import type { Virtqueue } from "./device.ts";
 import type { RingLog } from "./dirty-log.ts";
 import { GuestError } from "./errors.ts";
 import type { Piece } from "./iotlb.ts";
+import type { PageSource } from "./memory.ts";
 
 const NEXT = 1;
 const WRITE = 2;
@@ -57,6 +58,8 @@ export interface QueueOptions {
   readonly inflight?: InflightPart | null;
   /** Where to mark what is written to guest memory. */
   readonly log?: RingLog | null;
+  /** Where pages of guest memory come from that have not come yet. */
+  readonly pages?: PageSource | null;
   /** Negotiated ring features. */
   readonly indirect: boolean;
   readonly eventIdx: boolean;
@@ -105,6 +108,7 @@ export abstract class Queue implements Virtqueue, ChainOwner {
   readonly #tableLimit: number;
   readonly #broken: ((error: GuestError) => void) | undefined;
   readonly #requestDrain: () => void;
+  readonly #pages: PageSource | null;
   readonly #held = new Set<HeldChain>();
   /** What to mark when a chain is completed, by its head. Filled only while memory is migrated. */
   readonly #writable = new Map<number, readonly number[]>();
@@ -126,6 +130,7 @@ export abstract class Queue implements Virtqueue, ChainOwner {
       : 0;
     this.#broken = options.broken;
     this.#requestDrain = options.requestDrain;
+    this.#pages = options.pages ?? null;
   }
 
   /** Requests that a back-end before us had taken and not completed, and that are still to come. */
@@ -152,7 +157,19 @@ export abstract class Queue implements Virtqueue, ChainOwner {
 
   /** `next` for the ring's owner, who catches what it throws. */
   advance(): boolean {
-    return !this.paused && !this.closed && !this.waiting && this.load();
+    if (this.paused || this.closed || this.waiting || !this.load()) return false;
+    if (this.#pages !== null) this.#receive(this.#pages);
+    return true;
+  }
+
+  /** A device must not act upon what never came: it would write zeros to a disk. */
+  #receive(pages: PageSource): void {
+    if (pages.receive(this.chain)) return;
+    this.putBack();
+    throw new GuestError(
+      "the front-end went away before guest memory came",
+      "vhost-user: Migration",
+    );
   }
 
   next(): boolean {

@@ -151,6 +151,7 @@ export class RingSetup {
       base: this.#base,
       inflight: this.#inflightPart(),
       log: this.#ringLog(places),
+      pages: memory.source,
       indirect: has(features, RingFeature.INDIRECT_DESC),
       eventIdx: has(features, RingFeature.EVENT_IDX),
       inOrder: has(features, RingFeature.IN_ORDER),

@@ -40,6 +40,8 @@ export class Session {
   postcopy: Postcopy | null = null;
   /** Vrings without descriptors of their own are notified by messages. */
   inBand = false;
+  /** The front-end's. */
+  readonly socket: Fd;
   readonly #connection: Connection;
   readonly #vringContext: VringContext;
   /** Those that the front-end has named so far: a device may have hundreds, of which few are used. */
@@ -54,6 +56,7 @@ export class Session {
   /** Takes `socket`. `onEnd` is called once, when everything of the session is released. */
   constructor(backend: Backend, socket: Fd, onEnd: () => void) {
     this.backend = backend;
+    this.socket = socket;
     this.#onEnd = onEnd;
     const { loop, log, device } = backend;
     const session = this;
@@ -300,11 +303,11 @@ export class Session {
     const { log } = this.backend;
     if (reason === null) log.info("The front-end disconnected");
     else log.error("The connection ends", { reason: reason.message });
+    // Before anything waits for the rings: nobody fills the pages that are missing.
+    this.postcopy?.[Symbol.dispose]();
     this.#connection.close();
     this.#waiting?.release();
     this.#waiting = null;
-    // Before anything waits for the rings: nobody fills the pages that are missing.
-    this.postcopy?.[Symbol.dispose]();
     this.transfer?.[Symbol.dispose]();
     this.requests?.[Symbol.dispose]();
     this.requests = null;

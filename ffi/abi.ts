@@ -66,7 +66,9 @@ export const EPOLLIN = 0x1;
 export const EPOLLOUT = 0x4;
 export const EPOLLHUP = 0x10;
 export const EPOLLET = 0x80000000;
+export const POLLIN = 0x1;
 export const POLLOUT = 0x4;
+export const POLLRDHUP = 0x2000;
 
 export const FALLOC_FL_KEEP_SIZE = 1;
 export const FALLOC_FL_PUNCH_HOLE = 2;

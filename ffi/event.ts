@@ -7,6 +7,9 @@ import {
   EPOLL_CTL_DEL,
   EPOLL_CTL_MOD,
   EPOLL_EVENT,
+  POLLFD,
+  POLLIN,
+  POLLRDHUP,
 } from "./abi.ts";
 import { EAGAIN, EINTR } from "./errno.ts";
 import { Fd } from "./fd.ts";
@@ -40,6 +43,29 @@ export function acknowledge(fd: number): boolean {
   if (got === 0) return false;
   const why = errno();
   return why === EAGAIN || why === EINTR;
+}
+
+/** Waits at most `timeout` milliseconds until a descriptor is readable. By number: for Workers. */
+export function readable(number: number, timeout: number): boolean {
+  const request = bytes(POLLFD.size);
+  ask(request, 0, number, POLLIN);
+  return libc.poll(request, 1, timeout) > 0;
+}
+
+/** Waits until the peer of a socket is gone (true) or `stop` is readable (false). For Workers. */
+export function hungUp(socket: number, stop: number): boolean {
+  const request = bytes(2 * POLLFD.size);
+  ask(request, 0, socket, POLLRDHUP);
+  ask(request, 1, stop, POLLIN);
+  while (libc.poll(request, 2, -1) < 0);
+  const view = new DataView(request.buffer);
+  return view.getInt16(POLLFD.size + POLLFD.revents, true) === 0;
+}
+
+function ask(request: Uint8Array<ArrayBuffer>, index: number, fd: number, events: number): void {
+  const view = new DataView(request.buffer);
+  view.setInt32(index * POLLFD.size + POLLFD.fd, fd, true);
+  view.setInt16(index * POLLFD.size + POLLFD.events, events, true);
 }
 
 /** An epoll instance whose events carry a caller-chosen u32 token. */

@@ -1,7 +1,7 @@
 /** Everything that talks to the operating system. The rest of the project imports only this file. */
 export * from "./abi.ts";
 export * from "./errno.ts";
-export { acknowledge, createEventFd, Poller, signal } from "./event.ts";
+export { acknowledge, createEventFd, hungUp, Poller, readable, signal } from "./event.ts";
 export { Fd, type FileStatus, openFile } from "./fd.ts";
 export { IOV_MAX, Iovecs } from "./iovec.ts";
 export { bytes, check, cString, errno, libc, runtime, SystemError } from "./libc.ts";

@@ -16,7 +16,7 @@ export const postcopyHandlers = {
   POSTCOPY_ADVISE(session) {
     try {
       if (session.postcopy !== null) throw new ProtocolError("it came before");
-      session.postcopy = new Postcopy(session.memory);
+      session.postcopy = new Postcopy(session.memory, session.socket);
     } catch (error) {
       const { log } = session.backend;
       log.warn("Refused POSTCOPY_ADVISE", { reason: (error as Error).message });

@@ -1,13 +1,13 @@
 /** Guests that run on another machine before their memory is there. */
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
-import { readFileSync } from "node:fs";
+import { readFileSync, writeFileSync } from "node:fs";
 import { test } from "node:test";
 import { isDeepStrictEqual } from "node:util";
 import { mask } from "../../core/features.ts";
 import { ProtocolFeature } from "../../core/protocol.ts";
 import { readFault, wakeFaults } from "../../ffi/mod.ts";
-import { HEADER_SIZE } from "../../frontend/drivers/blk-wire.ts";
+import { BlkRequest, HEADER_SIZE } from "../../frontend/drivers/blk-wire.ts";
 import {
   BlkDriver,
   Frontend,
@@ -15,6 +15,7 @@ import {
   Postcopy,
   protocolFeatures,
   runWorkload,
+  sleep,
   waitFor,
 } from "../../frontend/mod.ts";
 import { assertClean, MIB, serveBlk, verifySocket } from "../support/blk.ts";
@@ -27,6 +28,25 @@ const protocol = protocolFeatures | mask(ProtocolFeature.PAGEFAULT);
 /** Of several pages, so that a request waits for more than one of them. */
 const blockSize = 16384;
 const blocks = 256;
+
+/**
+ * What a back-end has open once it has watched a front-end: the runtime keeps a few descriptors after its
+ * first Worker, and lets others go some time after each.
+ */
+function openFilesBefore(target: Program): Map<string, number> {
+  for (let i = 0; i < 2; i++) {
+    using frontend = Frontend.open(target.socket, { protocol });
+    new Postcopy(frontend.connection, frontend.agreed.protocol)[Symbol.dispose]();
+    frontend.disconnect();
+  }
+  let files = openFiles(target.pid);
+  return until(() => {
+    sleep(300);
+    const earlier = files;
+    files = openFiles(target.pid);
+    return isDeepStrictEqual(files, earlier) ? files : null;
+  }, "an end of changes");
+}
 
 for (const share of ["slots", "table"] as const) {
   test(`a disk serves a guest before its memory has come, which shared ${share}`, async () => {
@@ -69,7 +89,7 @@ for (const share of ["slots", "table"] as const) {
 
 test("a front-end that goes away leaves nothing behind, and the next one is served", async () => {
   using target = serveBlk("ram:4M", ["--postcopy"]);
-  const before = openFiles(target.pid);
+  const before = openFilesBefore(target);
   for (const steps of [1, 2, 3, 4]) {
     using frontend = Frontend.open(target.socket, { protocol });
     using postcopy = new Postcopy(frontend.connection, frontend.agreed.protocol);
@@ -122,6 +142,42 @@ test("a message that starts a ring is answered before the ring's memory is there
   assert.ok(ring.next());
   assert.equal(ring.written, 512 + 1);
   assert.equal(vring.broken(), false);
+});
+
+test("a front-end that dies while the back-end waits for a page wakes it, and no data is made up", () => {
+  using folder = new Folder();
+  const image = folder.image(4 * MIB);
+  const old = Buffer.alloc(4 * MIB, 0xaa);
+  writeFileSync(image, old);
+  using target = serveBlk(image, ["--postcopy"]);
+  const before = openFilesBefore(target);
+  using frontend = Frontend.open(target.socket, { protocol });
+  const vring = frontend.addVring(0, { size: 16 });
+  const [region] = frontend.memory.regions;
+  const at = region!.plan.guestAddress + 2 * MIB;
+  using postcopy = new Postcopy(frontend.connection, frontend.agreed.protocol);
+  // All of the new memory is there but for the data of a request that writes.
+  using _old = region!.renew();
+  frontend.memory.bytes(region!.plan.guestAddress, MIB).fill(0);
+  frontend.memory.write(at, new Uint8Array([BlkRequest.OUT]));
+  const { ring } = vring;
+  ring.push(at, HEADER_SIZE, false);
+  ring.push(at + MIB, 4096, false);
+  ring.push(at + MIB / 2, 1, true);
+  ring.add(0);
+  vring.publish();
+  postcopy.listen();
+  frontend.acceptFeatures();
+  const [address] = postcopy.sendTable([region!]);
+  postcopy.confirmTable();
+  frontend.startVrings([vring], [0]);
+  assert.ok(waitFor(postcopy.fd.number, 1, 10_000), "the back-end waits for the data");
+  assert.equal(readFault(postcopy.fd)! - address!, 3 * MIB);
+  frontend.disconnect();
+  until(() => isDeepStrictEqual(openFiles(target.pid), before) || null, "the end of the session");
+  assert.match(target.log, /went away before guest memory came/);
+  assert.ok(readFileSync(image).equals(old), "nothing was written");
+  verifySocket(target.socket);
 });
 
 const permitted = readFileSync("/proc/sys/vm/unprivileged_userfaultfd", "utf8").trim() === "1";
