@@ -15,7 +15,7 @@
  * a plain access.
  */
 import { runtime } from "../ffi/mod.ts";
-import { gibOf, Place, placeOf } from "./address-space.ts";
+import { Place, placeOf } from "./address-space.ts";
 import { readableAfterWritable } from "./chain.ts";
 import { InOrder } from "./in-order.ts";
 import { PackedInflight, type RecordedChain } from "./inflight-packed.ts";
@@ -195,21 +195,21 @@ export class PackedQueue extends Queue {
       const low = table[at]!;
       const high = table[at + 1]!;
       const length = table[at + 2]!;
-      if ((high & ADDRESS_LIMIT) !== 0) {
-        throw badAddress((listed ? at : at - first) >> 2, low, high, rules.descriptor);
-      }
       const write = (link >>> WRITE_SHIFT) & 1;
-      const gib = gibOf(high, low);
-      const place = placeOf(gib);
+      const place = placeOf(high, low);
       const offset = ((low & OFFSET_MASK) + places[place + SHIFT]!) | 0;
+      const end = places[place + END]!;
       const span = count << 2;
       if (
-        places[place] !== gib ||
-        offset < 0 ||
+        places[place] !== high ||
+        offset >>> 0 >= end >>> 0 ||
         // Also true for a length of 0.
-        (length - 1) >>> 0 >= places[place + END]! - offset ||
+        (length - 1) >>> 0 >= (end - offset) >>> 0 ||
         span >= spans.length
       ) {
+        if ((high & ADDRESS_LIMIT) !== 0) {
+          throw badAddress((listed ? at : at - first) >> 2, low, high, rules.descriptor);
+        }
         chain.setCounts(count, readableCount, readableBytes, writableBytes);
         chain.append(high, low, length, write !== 0);
         ({ count, readableCount, readableBytes, writableBytes, spans } = chain);

@@ -1,5 +1,5 @@
 /** What the device sides of split and packed virtqueues have in common. */
-import { Access, type AddressSpace, gibOf, Place, placeOf } from "./address-space.ts";
+import { Access, type AddressSpace, Place, placeOf } from "./address-space.ts";
 import { Chain, type ChainOwner, HeldChain } from "./chain.ts";
 import type { Virtqueue } from "./device.ts";
 import type { RingLog } from "./dirty-log.ts";
@@ -244,26 +244,39 @@ export abstract class Queue implements Virtqueue, ChainOwner {
     length: number,
     flags: number,
   ): Int32Array<ArrayBuffer> {
+    const { memory } = this;
+    const { places } = memory;
+    const place = placeOf(high, low);
+    const offset = ((low & OFFSET_MASK) + places[place + SHIFT]!) | 0;
+    const end = places[place + END]!;
+    // The common table lies in the window found last.
+    if (
+      places[place] === high &&
+      ((flags & NEXT) | (length & (DESCRIPTOR_SIZE - 1)) | (offset & 3)) === 0 &&
+      offset >>> 0 < end >>> 0 &&
+      (length - 1) >>> 0 < (end - offset) >>> 0 &&
+      (length - 1) >>> 0 < this.#tableLimit >>> 0
+    ) {
+      this.tableBase = offset >> 2;
+      return memory.slots[places[place + SLOT]!]!.i32;
+    }
+    return this.#openRareTable(index, low, high, length, flags);
+  }
+
+  /** The same for one that lies anywhere, or is wrong. */
+  #openRareTable(
+    index: number,
+    low: number,
+    high: number,
+    length: number,
+    flags: number,
+  ): Int32Array<ArrayBuffer> {
     const odd = (flags & NEXT) | (length & (DESCRIPTOR_SIZE - 1)) | (high & ADDRESS_LIMIT);
     // The limit is 0 where no table is allowed. Also true for a length of 0.
     if (odd !== 0 || (length - 1) >>> 0 >= this.#tableLimit) {
       throw this.#badTable(index, low, high, length, flags);
     }
-    // `locate` for the common table, which lies in the window found last.
     const { memory } = this;
-    const { places } = memory;
-    const gib = gibOf(high, low);
-    const place = placeOf(gib);
-    const offset = ((low & OFFSET_MASK) + places[place + SHIFT]!) | 0;
-    if (
-      places[place] === gib &&
-      offset >= 0 &&
-      (offset & 3) === 0 &&
-      (length - 1) >>> 0 < places[place + END]! - offset
-    ) {
-      this.tableBase = offset >> 2;
-      return memory.slots[places[place + SLOT]!]!.i32;
-    }
     const slot = memory.locate(high, low, length, READ);
     if (slot < 0 || (memory.offset & 3) !== 0) {
       return this.#copyTable(high * 4294967296 + (low >>> 0), length);

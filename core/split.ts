@@ -9,7 +9,7 @@
  * suppression fields read after it. Everything else is a plain access.
  */
 import { runtime } from "../ffi/mod.ts";
-import { gibOf, Place, placeOf } from "./address-space.ts";
+import { Place, placeOf } from "./address-space.ts";
 import { readableAfterWritable } from "./chain.ts";
 import { InOrder } from "./in-order.ts";
 import { SplitInflight } from "./inflight-split.ts";
@@ -333,16 +333,16 @@ export class SplitQueue extends Queue {
       const high = table[at + 1]!;
       const length = table[at + 2]!;
       const link = table[at + 3]!;
-      if ((high & ADDRESS_LIMIT) !== 0) throw badAddress(index, low, high);
-      const gib = gibOf(high, low);
-      const place = placeOf(gib);
+      const place = placeOf(high, low);
       const offset = ((low & OFFSET_MASK) + places[place + SHIFT]!) | 0;
+      const end = places[place + END]!;
       const span = count << 2;
       if (
-        places[place] !== gib ||
-        offset < 0 ||
+        places[place] !== high ||
+        // Unsigned on both sides, which engines compare as integers.
+        offset >>> 0 >= end >>> 0 ||
         // Also true for a length of 0.
-        (length - 1) >>> 0 >= places[place + END]! - offset ||
+        (length - 1) >>> 0 >= (end - offset) >>> 0 ||
         span >= spans.length ||
         (link & INDIRECT) !== 0
       ) {

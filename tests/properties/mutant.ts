@@ -308,7 +308,7 @@ export const mutations: readonly Mutation[] = [
   {
     name: "addresses lose their upper bits",
     breaks: "hostile",
-    edits: [["if ((high & ADDRESS_LIMIT) !== 0) throw badAddress(index, low, high);", ""]],
+    edits: [["places[place] !== high ||", ""]],
   },
   {
     name: "WRITE is mixed up with NEXT",
@@ -321,12 +321,12 @@ export const mutations: readonly Mutation[] = [
   {
     name: "a buffer may reach beyond the window found last",
     breaks: "hostile",
-    edits: [["(length - 1) >>> 0 >= places[place + END]! - offset ||", ""]],
+    edits: [["(length - 1) >>> 0 >= (end - offset) >>> 0 ||", ""]],
   },
   {
     name: "a buffer may lie before the window found last",
     breaks: "hostile",
-    edits: [["offset < 0 ||", ""]],
+    edits: [["offset >>> 0 >= end >>> 0 ||", ""]],
   },
   {
     name: "readable buffers may follow writable ones",

@@ -251,12 +251,12 @@ const mutations: readonly Mutation[] = [
   {
     name: "a buffer may reach beyond the window found last",
     breaks: "hostile",
-    edits: [["(length - 1) >>> 0 >= places[place + END]! - offset", "length === 0"]],
+    edits: [["(length - 1) >>> 0 >= (end - offset) >>> 0", "length === 0"]],
   },
   {
     name: "a buffer may lie before the window found last",
     breaks: "hostile",
-    edits: [["        offset < 0 ||\n", ""]],
+    edits: [["        offset >>> 0 >= end >>> 0 ||\n", ""]],
   },
   {
     name: "readable buffers may follow writable ones",
