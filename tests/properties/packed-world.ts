@@ -106,7 +106,7 @@ class PackedWorld extends World<Wish> {
     return this.ring.free;
   }
 
-  /** A packed ring has no chains of both (2.8.8). */
+  /** A packed ring has no chains of both (virtio 1.3, 2.8.19). */
   protected override direct({ direct, buffers }: ChainPlan): number {
     return direct < buffers.length ? 0 : buffers.length;
   }
