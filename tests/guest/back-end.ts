@@ -5,8 +5,9 @@
  * RINGSIDE_GUEST_BACK_END=qemu-storage-daemon puts QEMU's own block back-end in their place. What
  * fails with that too is the fault of a test or of the machine, not ours.
  */
-import { readFileSync, readlinkSync, rmSync } from "node:fs";
+import { readlinkSync, rmSync } from "node:fs";
 import { join } from "node:path";
+import { isListening } from "../support/process-status.ts";
 import { lab, repository } from "./lab.ts";
 import { type Running, start } from "./processes.ts";
 import { until } from "./wait.ts";
@@ -114,17 +115,4 @@ async function listening(socket: string, command: string[]): Promise<BackEnd> {
     throw new Error(`The back-end should run under ${runtime} but runs under ${program}`);
   }
   return { ...running, socket };
-}
-
-/**
- * Asks the kernel's table, in which flag 0x10000 marks a listener: connecting would begin a
- * session, and the file alone may be a killed process's.
- */
-function isListening(path: string): boolean {
-  return readFileSync("/proc/net/unix", "utf8")
-    .split("\n")
-    .some((line) => {
-      const fields = line.trim().split(/\s+/);
-      return fields[7] === path && (Number.parseInt(fields[3], 16) & 0x10000) !== 0;
-    });
 }

@@ -21,7 +21,7 @@ export interface Mutation extends Edits {
 
 const core = new URL("../../core/", import.meta.url);
 /** The classes to be mutated, and the files of core/ that have them. */
-interface Queues {
+export interface Queues {
   SplitQueue: typeof SplitQueue;
   SplitBigEndianQueue: typeof SplitBigEndianQueue;
   PackedQueue: typeof PackedQueue;

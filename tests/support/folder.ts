@@ -4,7 +4,11 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 
 export class Folder implements Disposable {
-  readonly path: string = mkdtempSync(join(tmpdir(), "ringside-"));
+  readonly path: string;
+
+  constructor(parent: string = tmpdir()) {
+    this.path = mkdtempSync(join(parent, "ringside-"));
+  }
 
   at(name: string): string {
     return join(this.path, name);
