@@ -7,6 +7,7 @@ import { extensions } from "./checks/extensions.ts";
 import { framing } from "./checks/framing.ts";
 import { handshake } from "./checks/handshake.ts";
 import { hostile } from "./checks/hostile.ts";
+import { hostilePacked } from "./checks/hostile-packed.ts";
 import { inflight } from "./checks/inflight.ts";
 import { logging } from "./checks/log.ts";
 import { memory } from "./checks/memory.ts";
@@ -31,6 +32,7 @@ export const checks: readonly Check[] = [
   ...vringInput,
   ...rings,
   ...hostile,
+  ...hostilePacked,
   ...configuration,
   ...reconnection,
   ...inflight,
