@@ -68,6 +68,9 @@ export const EPOLLHUP = 0x10;
 export const EPOLLET = 0x80000000;
 export const POLLOUT = 0x4;
 
+/** preadv2: fail with EAGAIN rather than wait. */
+export const RWF_NOWAIT = 8;
+
 export const FALLOC_FL_KEEP_SIZE = 1;
 export const FALLOC_FL_PUNCH_HOLE = 2;
 export const FALLOC_FL_ZERO_RANGE = 16;
