@@ -1,11 +1,12 @@
 /*
  * Stands in for libc (RINGSIDE_LIBC) and gets between a program and the files that it moves data of:
  *
+ *   RINGSIDE_SYNC_COUNT=PATH each sync appends a byte to that file
  *   RINGSIDE_SYNC_MS=100     syncing takes that long, by fdatasync as well as by io_uring
  *   RINGSIDE_URING=refuse    there is no io_uring, as where kernel.io_uring_disabled is set
  *   RINGSIDE_URING=KIND/N    each N-th read or write by io_uring ends otherwise: KIND is `again`
  *                            (EAGAIN), `error` (EIO), `short` (half of the first buffer), or `late`
- *                            (300 ms pass, and nothing is moved)
+ *                            (300 ms pass, and 8 bytes seem to be moved that are not)
  *   RINGSIDE_CACHE=cold      nothing that preadv2 is asked for without waiting is in memory
  *
  * An operation that is to end otherwise is replaced by another one of the same length on a file of
@@ -72,6 +73,7 @@ static void disturb(struct io_uring_sqe *sqe, const char *kind)
   if (!strncmp(kind, "again", 5)) {
     if (empty < 0) empty = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
     replace(sqe, empty);
+    sqe->rw_flags = RWF_NOWAIT;
   } else if (!strncmp(kind, "error", 5)) {
     if (memory < 0) memory = open("/proc/self/mem", O_RDONLY | O_CLOEXEC);
     replace(sqe, memory);
@@ -84,6 +86,15 @@ static void disturb(struct io_uring_sqe *sqe, const char *kind)
   }
 }
 
+static void count_sync(void)
+{
+  const char *path = getenv("RINGSIDE_SYNC_COUNT");
+  if (!path) return;
+  int counter = open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0600);
+  if (counter < 0 || write(counter, ".", 1) != 1) abort();
+  close(counter);
+}
+
 static void inspect(struct io_uring_sqe *sqe)
 {
   static unsigned moved;
@@ -91,6 +102,7 @@ static void inspect(struct io_uring_sqe *sqe)
   const char *every = strchr(kind, '/');
   unsigned ms = atoi(setting("RINGSIDE_SYNC_MS"));
   if (sqe->opcode == IORING_OP_FSYNC) {
+    count_sync();
     if (ms > 0) replace(sqe, timer(ms));
   } else if (sqe->opcode != IORING_OP_FALLOCATE && every && ++moved % atoi(every + 1) == 0) {
     disturb(sqe, kind);
@@ -138,6 +150,7 @@ void *mmap(void *address, size_t length, int protection, int flags, int fd, off_
 
 int fdatasync(int fd)
 {
+  count_sync();
   usleep(atoi(setting("RINGSIDE_SYNC_MS")) * 1000);
   return ((int (*)(int))real("fdatasync"))(fd);
 }
