@@ -54,6 +54,11 @@ export interface Device {
    * flight.
    */
   stopping?(queue: Virtqueue): void;
+  /**
+   * The vring stops without waiting for held chains, after `stopping`: another back-end will carry out
+   * whatever is in flight. What nobody can take back any more must end before this returns.
+   */
+  abandoning?(queue: Virtqueue): void;
   /** Last-moment changes to a copy of the config space that is about to be read. */
   readConfig?(config: Uint8Array): void;
   /**

@@ -18,6 +18,7 @@ export {
   socketPair,
 } from "./socket.ts";
 export type { Functions, Libc, Runtime, Signature } from "./symbols.ts";
+export { URING_FSYNC_DATASYNC, Uring, UringOperation } from "./uring.ts";
 export {
   awaitPages,
   copyPages,
