@@ -29,8 +29,11 @@ export interface Virtqueue {
    * device-initiated traffic; ask for a kick with `resume` when it came too early.
    */
   next(): boolean;
-  /** Makes the chain that `next` loaded available again. */
-  putBack(): void;
+  /**
+   * Makes a chain available again, the one that `next` loaded unless `head` names another: always the
+   * latest of those taken and not put back, which must not be completed.
+   */
+  putBack(head?: number): void;
   /** Stages a chain in the used ring, by its `head`. `written` counts bytes. */
   complete(head: number, written: number): void;
   /** Shows staged completions to the driver and notifies it if it wants that. */

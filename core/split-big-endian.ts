@@ -54,10 +54,11 @@ export class SplitBigEndianQueue extends Queue {
   /** 1 for each head taken and not completed. */
   readonly #taken: Uint8Array<ArrayBuffer>;
   readonly #inflight: SplitInflight | null;
-  /** Heads to submit again, before anything else. */
+  /** Heads to submit again, before anything else, and those that were. */
   readonly #replay: number[];
-  /** The loaded chain is one of those. */
-  #replaying = false;
+  readonly #replayed: number[] = [];
+  /** Chains taken from the ring itself. */
+  #fresh = 0;
   #nextAvailable: number;
   #seenAvailable: number;
   #nextUsed: number;
@@ -112,8 +113,8 @@ export class SplitBigEndianQueue extends Queue {
   protected load(): boolean {
     if (this.#replay.length > 0) {
       this.#loadHead(this.#replay[0]!);
+      this.#replayed.push(this.#replay[0]!);
       this.#replay.shift();
-      this.#replaying = true;
       return true;
     }
     const at = this.#nextAvailable;
@@ -121,7 +122,7 @@ export class SplitBigEndianQueue extends Queue {
     const head = swap16(this.#available[RING + (at & this.#mask)]!);
     if (head >= this.size) throw badIndex("available ring entry", at & this.#mask, head, this.size);
     this.#loadHead(head);
-    this.#replaying = false;
+    this.#fresh++;
     this.#nextAvailable = (at + 1) & 0xffff;
     return true;
   }
@@ -138,15 +139,15 @@ export class SplitBigEndianQueue extends Queue {
     if (this.log !== null) this.remember(head);
   }
 
-  putBack(): void {
+  putBack(head: number = this.chain.head): void {
     if (this.closed) return;
-    const { head } = this.chain;
     this.#taken[head] = 0;
     this.inFlight--;
-    if (this.#replaying) {
-      this.#replay.unshift(head);
+    if (this.#fresh === 0 && this.#replayed.length > 0) {
+      this.#replay.unshift(this.#replayed.pop()!);
       return;
     }
+    this.#fresh--;
     this.#nextAvailable = (this.#nextAvailable - 1) & 0xffff;
     this.#inflight?.putBack(head);
   }

@@ -89,7 +89,8 @@ class PackedWorld {
   #usedBefore = 0;
   /** What the device has written to its event area. */
   #deviceWish: Wish = { flags: ENABLE, slot: 0, wrap: 0 };
-  #last: number | null = null;
+  /** Chains that can be put back, the latest one last. */
+  readonly #latest: number[] = [];
   #seed = 1;
   #nextId: number;
 
@@ -248,7 +249,7 @@ class PackedWorld {
     const { chain } = this.#queue;
     const request = this.#requests.get(taken.id)!;
     assert.equal(chain.head, taken.id, "chains come in order");
-    this.#last = taken.id;
+    this.#latest.push(taken.id);
     request.held = this.#queue.hold();
     for (const view of [chain, request.held]) {
       const { sent } = request;
@@ -267,10 +268,12 @@ class PackedWorld {
     if (idle && used === usedAhead) {
       this.#queue = this.#start(this.#queue.base);
     }
-    if (this.#last === null || this.#model.inFlight.at(-1)?.id !== this.#last) return;
-    this.#queue.putBack();
+    const id = this.#latest.pop();
+    if (id === undefined) return;
+    assert.equal(this.#model.inFlight.at(-1)?.id, id);
+    if (this.#queue.chain.head === id) this.#queue.putBack();
+    else this.#queue.putBack(id);
     this.#model.putBack();
-    this.#last = null;
   }
 
   #complete(which: number, written: number): void {
@@ -284,7 +287,7 @@ class PackedWorld {
     if (which % 2 === 0) request.held!.complete(request.received.length);
     else this.#queue.complete(id, request.received.length);
     this.#model.complete(id, request.received.length);
-    if (id === this.#last) this.#last = null;
+    this.#latest.splice(0, this.#latest.lastIndexOf(id) + 1);
   }
 
   /** Completes a chain that is not in flight, or ends without warning. */
@@ -302,7 +305,7 @@ class PackedWorld {
       this.#arena.expect(writableStream(buffers), received);
     }
     this.#model.crash();
-    this.#last = null;
+    this.#latest.length = 0;
     this.#queue = this.#start(0x80008000);
     assert.equal(this.#queue.replays, this.#model.replay.length, "what is done again");
   }

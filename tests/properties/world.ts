@@ -38,7 +38,8 @@ export class World {
   /** What the device has written to its fields of the used ring. */
   #usedFlags = 0;
   #availEvent = 0;
-  #last: number | null = null;
+  /** Chains that can be put back, the latest one last. */
+  readonly #latest: number[] = [];
   #seed = 1;
 
   constructor(arena: Arena, Kind: QueueClass, scenario: Scenario, littleEndian = true) {
@@ -186,7 +187,7 @@ export class World {
     const { chain } = this.#queue;
     const request = this.#requests.get(head)!;
     assert.equal(chain.head, head, "chains come in order");
-    this.#last = head;
+    this.#latest.push(head);
     request.held = this.#queue.hold();
     for (const view of [chain, request.held]) {
       const { sent } = request;
@@ -199,10 +200,11 @@ export class World {
   }
 
   #putBack(): void {
-    if (this.#last === null || !this.#model.inFlight.has(this.#last)) return;
-    this.#queue.putBack();
-    this.#model.putBack(this.#last);
-    this.#last = null;
+    const head = this.#latest.pop();
+    if (head === undefined) return;
+    if (this.#queue.chain.head === head) this.#queue.putBack();
+    else this.#queue.putBack(head);
+    this.#model.putBack(head);
   }
 
   #complete(which: number, written: number): void {
@@ -216,7 +218,7 @@ export class World {
     if (which % 2 === 0) request.held!.complete(request.received.length);
     else this.#queue.complete(head, request.received.length);
     this.#model.complete(head, request.received.length);
-    if (head === this.#last) this.#last = null;
+    this.#latest.splice(0, this.#latest.lastIndexOf(head) + 1);
   }
 
   #completeTwice(which: number): void {
