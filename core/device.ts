@@ -6,6 +6,7 @@ import type { CryptoSessionRequest } from "./crypto-session.ts";
 import type { DeclaredProtocol } from "./declared-protocol.ts";
 import type { Layout } from "./layout.ts";
 import type { Log } from "./log.ts";
+import type { Watch } from "./loop.ts";
 
 /** The handler keeps the chain (`chain.hold()`) and completes it later. */
 export const PENDING = -1;
@@ -138,8 +139,11 @@ export interface Host<C extends TObject = TObject> {
   readonly frontEnd: FrontEndServices;
   /** Changes fields of the config space and announces it to the front-end. */
   updateConfig(changes: Partial<Static<C>>): void;
-  /** Calls `onReadable` while `fd` has something to read. Never close `fd` before disposing this. */
-  watch(fd: number, onReadable: () => void): Disposable;
+  /**
+   * Calls `onReady` while `fd` has something to read, or any of the EPOLL `events`; `modify` changes
+   * them, to 0 for a pause. Never close `fd` before disposing this.
+   */
+  watch(fd: number, onReady: (events: number) => void, events?: number): Watch;
   /** Calls `task` every `milliseconds` until disposed. */
   every(milliseconds: number, task: () => void): Disposable;
 }
@@ -197,12 +201,24 @@ export interface DeviceDefinition<
   readonly inOrder?: boolean;
   /** Opens what the device serves. Throw `Error` with one clear sentence when that fails. */
   open(options: Static<O>, host: Host<C>): Opened<C, NoInfer<F>> | Promise<Opened<C, NoInfer<F>>>;
+  /**
+   * Opens as many devices as there are `hosts`, which one program serves on a socket each and which may
+   * have to do with one another, as the ports of a switch. Without it there is one.
+   */
+  openMany?(
+    options: Static<O>,
+    hosts: readonly Host<C>[],
+  ): readonly Opened<C, NoInfer<F>>[] | Promise<readonly Opened<C, NoInfer<F>>[]>;
 }
 
 /** Any device, whatever its options and config space are. */
-export type AnyDevice = Omit<DeviceDefinition<any, any, string>, "queues" | "open"> & {
+export type AnyDevice = Omit<DeviceDefinition<any, any, string>, "queues" | "open" | "openMany"> & {
   readonly queues: readonly QueueSpec[] | ((options: any) => readonly QueueSpec[]);
   open(options: any, host: any): Opened<any, any> | Promise<Opened<any, any>>;
+  openMany?(
+    options: any,
+    hosts: any,
+  ): readonly Opened<any, any>[] | Promise<readonly Opened<any, any>[]>;
 };
 
 /** Gives a device declaration its types. */
