@@ -19,6 +19,15 @@ export {
 } from "./socket.ts";
 export type { Functions, Libc, Runtime, Signature } from "./symbols.ts";
 export {
+  configureTap,
+  detachTap,
+  openTap,
+  type TapFlags,
+  TapOffload,
+  tapFlags,
+  tapName,
+} from "./tap.ts";
+export {
   awaitPages,
   copyPages,
   createUserfault,
