@@ -6,6 +6,7 @@ import type { CryptoSessionRequest } from "./crypto-session.ts";
 import type { DeclaredProtocol } from "./declared-protocol.ts";
 import type { Layout } from "./layout.ts";
 import type { Log } from "./log.ts";
+import type { Watch } from "./loop.ts";
 
 /** The handler keeps the chain (`chain.hold()`) and completes it later. */
 export const PENDING = -1;
@@ -29,8 +30,11 @@ export interface Virtqueue {
    * device-initiated traffic; ask for a kick with `resume` when it came too early.
    */
   next(): boolean;
-  /** Makes the chain that `next` loaded available again. */
-  putBack(): void;
+  /**
+   * Makes a chain available again, the one that `next` loaded unless `head` names another: always the
+   * latest of those taken and not put back, which must not be completed.
+   */
+  putBack(head?: number): void;
   /** Stages a chain in the used ring, by its `head`. `written` counts bytes. */
   complete(head: number, written: number): void;
   /** Shows staged completions to the driver and notifies it if it wants that. */
@@ -140,8 +144,11 @@ export interface Host<C extends TObject = TObject> {
   readonly frontEnd: FrontEndServices;
   /** Changes fields of the config space and announces it to the front-end. */
   updateConfig(changes: Partial<Static<C>>): void;
-  /** Calls `onReadable` while `fd` has something to read. Never close `fd` before disposing this. */
-  watch(fd: number, onReadable: () => void): Disposable;
+  /**
+   * Calls `onReady` while `fd` has something to read, or any of the EPOLL `events`; `modify` changes
+   * them, to 0 for a pause. Never close `fd` before disposing this.
+   */
+  watch(fd: number, onReady: (events: number) => void, events?: number): Watch;
   /** Calls `task` every `milliseconds` until disposed. */
   every(milliseconds: number, task: () => void): Disposable;
 }
@@ -199,12 +206,24 @@ export interface DeviceDefinition<
   readonly inOrder?: boolean;
   /** Opens what the device serves. Throw `Error` with one clear sentence when that fails. */
   open(options: Static<O>, host: Host<C>): Opened<C, NoInfer<F>> | Promise<Opened<C, NoInfer<F>>>;
+  /**
+   * Opens as many devices as there are `hosts`, which one program serves on a socket each and which may
+   * have to do with one another, as the ports of a switch. Without it there is one.
+   */
+  openMany?(
+    options: Static<O>,
+    hosts: readonly Host<C>[],
+  ): readonly Opened<C, NoInfer<F>>[] | Promise<readonly Opened<C, NoInfer<F>>[]>;
 }
 
 /** Any device, whatever its options and config space are. */
-export type AnyDevice = Omit<DeviceDefinition<any, any, string>, "queues" | "open"> & {
+export type AnyDevice = Omit<DeviceDefinition<any, any, string>, "queues" | "open" | "openMany"> & {
   readonly queues: readonly QueueSpec[] | ((options: any) => readonly QueueSpec[]);
   open(options: any, host: any): Opened<any, any> | Promise<Opened<any, any>>;
+  openMany?(
+    options: any,
+    hosts: any,
+  ): readonly Opened<any, any>[] | Promise<readonly Opened<any, any>[]>;
 };
 
 /** Gives a device declaration its types. */

@@ -73,10 +73,11 @@ export class PackedQueue extends Queue {
   #gate = 0;
   #gateFlags = 0;
   readonly #inflight: PackedInflight | null = null;
-  /** Requests to submit again, before anything else. */
+  /** Requests to submit again, before anything else, and those that were. */
   readonly #replay: RecordedChain[] = [];
-  /** The loaded chain, when it is one of those. */
-  #replaying: RecordedChain | null = null;
+  readonly #replayed: RecordedChain[] = [];
+  /** Chains taken from the ring itself. Only whether there are any matters. */
+  #fresh = 0;
 
   constructor(options: QueueOptions) {
     super(options, rules);
@@ -155,7 +156,7 @@ export class PackedQueue extends Queue {
     this.#slots[id] = slots;
     this.inFlight++;
     this.#replay.shift();
-    this.#replaying = recorded;
+    this.#replayed.push(recorded);
     if (this.log !== null) this.remember(id);
     if (this.#order !== null) this.#order.take(id);
     return true;
@@ -260,24 +261,25 @@ export class PackedQueue extends Queue {
       this.#availableFlags ^= OWNER;
     }
     this.#nextAvailable = next;
-    this.#replaying = null;
+    this.#fresh++;
     if (this.#inflight !== null) this.#inflight.take(this.#words, first, slots, id);
     if (this.log !== null) this.remember(id);
     if (this.#order !== null) this.#order.take(id);
   }
 
-  putBack(): void {
+  putBack(id: number = this.chain.head): void {
     if (this.closed) return;
-    const id = this.chain.head;
     const slots = this.#slots[id]!;
     this.#slots[id] = 0;
     this.inFlight--;
     if (this.log !== null) this.forget(id);
     this.#order?.putBack(id);
-    if (this.#replaying !== null) {
-      this.#replay.unshift(this.#replaying);
+    // What is submitted again was taken before anything else.
+    if (this.#fresh === 0 && this.#replayed.length > 0) {
+      this.#replay.unshift(this.#replayed.pop()!);
       return;
     }
+    this.#fresh--;
     this.#inflight?.putBack(id);
     this.#room += slots;
     let next = this.#nextAvailable - slots;

@@ -142,7 +142,7 @@ export abstract class Queue implements Virtqueue, ChainOwner {
   /** Loads the next available chain into `chain`. Throws `GuestError` when the driver is wrong. */
   protected abstract load(): boolean;
 
-  abstract putBack(): void;
+  abstract putBack(head?: number): void;
   abstract complete(head: number, written: number): void;
   abstract publish(): void;
 

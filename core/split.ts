@@ -62,10 +62,11 @@ export class SplitQueue extends Queue {
   readonly #inflight: SplitInflight | null = null;
   /** Nothing is to be recorded of requests: what each of them asks for once. */
   readonly #plain: boolean;
-  /** Heads to submit again, before anything else. */
+  /** Heads to submit again, before anything else, and those that were. */
   readonly #replay: number[] = [];
-  /** The loaded chain is one of those. */
-  #replaying = false;
+  readonly #replayed: number[] = [];
+  /** Chains taken from the ring itself. Not counted where there is nothing to submit again. */
+  #fresh = 0;
   #nextAvailable: number;
   #seenAvailable: number;
   #nextUsed: number;
@@ -128,15 +129,15 @@ export class SplitQueue extends Queue {
   }
 
   #recordTaken(head: number): void {
-    this.#replaying = false;
+    this.#fresh++;
     this.#inflight?.take(head);
   }
 
   /** Loads a request that was in flight when an earlier back-end ended, and is recorded as such. */
   #loadAgain(): boolean {
     this.#loadHead(this.#replay[0]!);
+    this.#replayed.push(this.#replay[0]!);
     this.#replay.shift();
-    this.#replaying = true;
     return true;
   }
 
@@ -154,17 +155,18 @@ export class SplitQueue extends Queue {
     this.#order?.take(head);
   }
 
-  putBack(): void {
+  putBack(head: number = this.chain.head): void {
     if (this.closed) return;
-    const { head } = this.chain;
     this.#taken[head] = 0;
     this.inFlight--;
     if (this.log !== null) this.forget(head);
     this.#order?.putBack(head);
-    if (this.#replaying) {
-      this.#replay.unshift(head);
+    // What is submitted again was taken before anything else.
+    if (this.#fresh === 0 && this.#replayed.length > 0) {
+      this.#replay.unshift(this.#replayed.pop()!);
       return;
     }
+    this.#fresh--;
     this.#nextAvailable = (this.#nextAvailable - 1) & 0xffff;
     this.#inflight?.putBack(head);
   }

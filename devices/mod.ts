@@ -3,5 +3,6 @@ import type { AnyDevice } from "../core/device.ts";
 
 export const devices: Readonly<Record<string, () => Promise<AnyDevice>>> = {
   blk: async () => (await import("./blk/mod.ts")).blk,
+  net: async () => (await import("./net/mod.ts")).net,
   rng: async () => (await import("./rng/mod.ts")).rng,
 };

@@ -18,6 +18,15 @@ export {
   socketPair,
 } from "./socket.ts";
 export type { Functions, Libc, Runtime, Signature } from "./symbols.ts";
+export {
+  configureTap,
+  detachTap,
+  openTap,
+  type TapFlags,
+  TapOffload,
+  tapFlags,
+  tapName,
+} from "./tap.ts";
 export { URING_FSYNC_DATASYNC, Uring, UringOperation } from "./uring.ts";
 export {
   awaitPages,

@@ -72,6 +72,10 @@ export const symbols = {
   read: fn(["i32", "buffer", "u32"], "i32"),
   // ssize_t write(int fd, const void *data, size_t count)
   write: fn(["i32", "buffer", "u32"], "i32"),
+  // ssize_t readv(int fd, const struct iovec *iov, int count)
+  readv: fn(["i32", "buffer", "i32"], "i32"),
+  // ssize_t writev(int fd, const struct iovec *iov, int count)
+  writev: fn(["i32", "buffer", "i32"], "i32"),
   // ssize_t preadv(int fd, const struct iovec *iov, int count, off_t offset)
   preadv: fn(["i32", "buffer", "i32", "i64"], "i32"),
   // ssize_t preadv2(int fd, const struct iovec *iov, int count, off_t offset, int flags)

@@ -28,6 +28,21 @@ export {
   CryptoDriver,
   type CryptoOptions,
 } from "./drivers/crypto.ts";
+export {
+  type NetConfig,
+  NetDriver,
+  type NetOptions,
+  netFeatures,
+  netProtocol,
+} from "./drivers/net.ts";
+export {
+  type FrameHeader,
+  NetPair,
+  type NetPairOptions,
+  type ReceivedFrame,
+  type SendOptions,
+} from "./drivers/net-pair.ts";
+export { NetConfigSpace, NetFeature, NetHeader } from "./drivers/net-wire.ts";
 export { RngDriver, type RngOptions } from "./drivers/rng.ts";
 export { SimpleQueue, type SimpleQueueOptions } from "./drivers/simple.ts";
 export { BackEndError, type Fault } from "./errors.ts";

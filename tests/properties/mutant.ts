@@ -169,10 +169,7 @@ export const mutations: readonly Mutation[] = [
     name: "putBack leaves the chain in flight",
     breaks: "model",
     edits: [
-      [
-        "    const { head } = this.chain;\n    this.#taken[head] = 0;",
-        "    const { head } = this.chain;",
-      ],
+      ["    if (this.closed) return;\n    this.#taken[head] = 0;", "    if (this.closed) return;"],
     ],
   },
   {

@@ -144,10 +144,11 @@ class PackedWorld extends World<Wish> {
     if (idle && used === usedAhead) {
       this.queue = this.#start(this.queue.base);
     }
-    if (this.last === null || this.model.inFlight.at(-1)?.id !== this.last) return;
-    this.queue.putBack();
+    const last = this.model.inFlight.at(-1)?.id;
+    const id = this.putLatestBack();
+    if (id === null) return;
+    assert.equal(id, last);
     this.model.putBack();
-    this.last = null;
   }
 
   protected override stray(which: number): number {
@@ -165,7 +166,7 @@ class PackedWorld extends World<Wish> {
     // What was written for requests that are now done again stays written.
     for (const request of this.requests.values()) this.expectReceived(request);
     this.model.crash();
-    this.last = null;
+    this.latest.length = 0;
     this.queue = this.#start(0x80008000);
     assert.equal(this.queue.replays, this.model.replay.length, "what is done again");
   }

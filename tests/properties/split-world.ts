@@ -92,10 +92,8 @@ export class SplitWorld extends World<Wish> {
   }
 
   protected override putBack(): void {
-    if (this.last === null || !this.model.inFlight.has(this.last)) return;
-    this.queue.putBack();
-    this.model.putBack(this.last);
-    this.last = null;
+    const id = this.putLatestBack();
+    if (id !== null) this.model.putBack(id);
   }
 
   protected override stray(which: number): number {

@@ -56,8 +56,8 @@ export abstract class World<Wish> {
   protected abstract readonly ring: Ring;
   protected abstract queue: Queue;
   protected readonly requests = new Map<number, Request>();
-  /** The chain that was taken last, while it is in flight. */
-  protected last: number | null = null;
+  /** Chains that can be put back, the latest one last: those taken since the last one completed of them. */
+  protected readonly latest: number[] = [];
   /** Completions of the model that the driver has taken. */
   #reaped = 0;
   #calls = 0;
@@ -237,7 +237,7 @@ export abstract class World<Wish> {
     const { chain } = this.queue;
     const request = this.requests.get(id)!;
     assert.equal(chain.head, id, "chains come in order");
-    this.last = id;
+    this.latest.push(id);
     request.held = this.queue.hold();
     for (const view of [chain, request.held]) {
       const { sent } = request;
@@ -260,7 +260,16 @@ export abstract class World<Wish> {
     if (which % 2 === 0) request.held!.complete(request.received.length);
     else this.queue.complete(id, request.received.length);
     this.model.complete(id, request.received.length);
-    if (id === this.last) this.last = null;
+    this.latest.splice(0, this.latest.lastIndexOf(id) + 1);
+  }
+
+  /** Puts the latest chain back, and returns its id, when there is one. */
+  protected putLatestBack(): number | null {
+    const id = this.latest.pop();
+    if (id === undefined) return null;
+    if (this.queue.chain.head === id) this.queue.putBack();
+    else this.queue.putBack(id);
+    return id;
   }
 
   /** Completes a chain that is not in flight. */

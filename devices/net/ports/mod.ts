@@ -1,0 +1,27 @@
+/** Chooses the host side that the options name. */
+import type { Host } from "../../../core/device.ts";
+import type { NetOptions } from "../mod.ts";
+import type { Port } from "../port.ts";
+import { LoopbackPort } from "./loopback.ts";
+import { NullPort } from "./null.ts";
+
+/** Options that name a host side each. */
+const kinds = ["tap", "tapFd", "stream", "streamListen", "switch", "loopback", "null"] as const;
+
+const flag = (name: string) => `--${name.replace(/[A-Z]/g, (c) => `-${c.toLowerCase()}`)}`;
+
+/** Opens a port for each of `hosts`. Throws `Error` when the options name none, or several. */
+export function openPorts(options: NetOptions, hosts: readonly Host<any>[]): Port[] {
+  const given = kinds.filter((kind) => options[kind] !== undefined && options[kind] !== false);
+  const [first] = given;
+  if (first === undefined) {
+    throw new Error(`Cannot open the device: give one of ${kinds.map(flag).join(", ")}`);
+  }
+  if (given.length > 1) {
+    throw new Error(`Cannot use ${given.map(flag).join(" and ")} together`);
+  }
+  if (hosts.length > 1) {
+    throw new Error(`Cannot use ${flag(first)} with several --socket-path: that takes --switch`);
+  }
+  return [options.loopback ? new LoopbackPort() : new NullPort()];
+}
