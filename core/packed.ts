@@ -32,6 +32,7 @@ import {
   twice,
 } from "./packed-format.ts";
 import { badAddress, Descriptor, markPages, Queue, type QueueOptions } from "./queue.ts";
+import { Replay } from "./replay.ts";
 
 const { WRITE, INDIRECT, ADDRESS_LIMIT } = Descriptor;
 const { SHIFT, END, SLOT: PLACE_SLOT, OFFSET_MASK } = Place;
@@ -73,11 +74,7 @@ export class PackedQueue extends Queue {
   #gate = 0;
   #gateFlags = 0;
   readonly #inflight: PackedInflight | null = null;
-  /** Requests to submit again, before anything else, and those that were. */
-  readonly #replay: RecordedChain[] = [];
-  readonly #replayed: RecordedChain[] = [];
-  /** Chains taken from the ring itself. Only whether there are any matters. */
-  #fresh = 0;
+  readonly #replay: Replay<RecordedChain>;
 
   constructor(options: QueueOptions) {
     super(options, rules);
@@ -94,10 +91,10 @@ export class PackedQueue extends Queue {
     if (inflight != null) {
       const { bytes, queueSize } = inflight;
       this.#inflight = new PackedInflight(bytes, queueSize, this.#halves, base >>> 16);
-      this.#replay.push(...this.#inflight.replay);
       base = this.#inflight.base ?? base;
-      if (this.log !== null) this.#markReplay(base >>> 16);
     }
+    this.#replay = new Replay(this.#inflight?.replay);
+    if (this.log !== null) this.#markReplay(base >>> 16);
     const available = base & 0xffff;
     const used = base >>> 16;
     this.#nextAvailable = available & SLOT;
@@ -109,7 +106,7 @@ export class PackedQueue extends Queue {
   }
 
   get replays(): number {
-    return this.#replay.length;
+    return this.#replay.waiting.length;
   }
 
   get base(): number {
@@ -121,7 +118,7 @@ export class PackedQueue extends Queue {
   protected load(): boolean {
     const first = this.#nextAvailable;
     const words = this.#words;
-    if (this.#replay.length > 0) return this.#loadAgain(this.#replay[0]!);
+    if (this.#replay.waiting.length > 0) return this.#loadAgain(this.#replay.waiting[0]!);
     const at = first << 2;
     // Orders the rest of the chain, which is read next, after the flags.
     const link = Atomics.load(words, at + 3);
@@ -155,8 +152,7 @@ export class PackedQueue extends Queue {
     this.chain.head = id;
     this.#slots[id] = slots;
     this.inFlight++;
-    this.#replay.shift();
-    this.#replayed.push(recorded);
+    this.#replay.submitted();
     if (this.log !== null) this.remember(id);
     if (this.#order !== null) this.#order.take(id);
     return true;
@@ -261,8 +257,10 @@ export class PackedQueue extends Queue {
       this.#availableFlags ^= OWNER;
     }
     this.#nextAvailable = next;
-    this.#fresh++;
-    if (this.#inflight !== null) this.#inflight.take(this.#words, first, slots, id);
+    if (this.#inflight !== null) {
+      this.#replay.taken();
+      this.#inflight.take(this.#words, first, slots, id);
+    }
     if (this.log !== null) this.remember(id);
     if (this.#order !== null) this.#order.take(id);
   }
@@ -274,12 +272,7 @@ export class PackedQueue extends Queue {
     this.inFlight--;
     if (this.log !== null) this.forget(id);
     this.#order?.putBack(id);
-    // What is submitted again was taken before anything else.
-    if (this.#fresh === 0 && this.#replayed.length > 0) {
-      this.#replay.unshift(this.#replayed.pop()!);
-      return;
-    }
-    this.#fresh--;
+    if (this.#replay.putBack()) return;
     this.#inflight?.putBack(id);
     this.#room += slots;
     let next = this.#nextAvailable - slots;
@@ -375,7 +368,7 @@ export class PackedQueue extends Queue {
   /** Marks the slots of what is submitted again: the in-flight part may have mended them. */
   #markReplay(used: number): void {
     let slot = used & SLOT;
-    for (const { slots } of this.#replay) {
+    for (const { slots } of this.#replay.waiting) {
       for (let i = 0; i < slots; i++) this.#markRing((slot + i) % this.size);
       slot += slots;
     }

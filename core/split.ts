@@ -22,6 +22,7 @@ import {
   Queue,
   type QueueOptions,
 } from "./queue.ts";
+import { Replay } from "./replay.ts";
 import {
   badNext,
   Field,
@@ -62,11 +63,7 @@ export class SplitQueue extends Queue {
   readonly #inflight: SplitInflight | null = null;
   /** Nothing is to be recorded of requests: what each of them asks for once. */
   readonly #plain: boolean;
-  /** Heads to submit again, before anything else, and those that were. */
-  readonly #replay: number[] = [];
-  readonly #replayed: number[] = [];
-  /** Chains taken from the ring itself. Not counted where there is nothing to submit again. */
-  #fresh = 0;
+  readonly #replay: Replay<number>;
   #nextAvailable: number;
   #seenAvailable: number;
   #nextUsed: number;
@@ -98,12 +95,12 @@ export class SplitQueue extends Queue {
     if (inflight != null) {
       const { bytes, queueSize } = inflight;
       this.#inflight = new SplitInflight(bytes, queueSize, size, this.#nextUsed);
-      this.#replay.push(...this.#inflight.replay);
       // A front-end that saw its back-end vanish knows only the used index, and may send that.
       if (this.#inflight.resumed) {
-        this.#nextAvailable = (this.#nextUsed + this.#replay.length) & 0xffff;
+        this.#nextAvailable = (this.#nextUsed + this.#inflight.replay.length) & 0xffff;
       }
     }
+    this.#replay = new Replay(this.#inflight?.replay);
     this.#seenAvailable = this.#nextAvailable;
     this.#plain = this.#inflight === null && this.log === null && this.#order === null;
   }
@@ -113,12 +110,12 @@ export class SplitQueue extends Queue {
   }
 
   get replays(): number {
-    return this.#replay.length;
+    return this.#replay.waiting.length;
   }
 
   protected load(): boolean {
     const at = this.#nextAvailable;
-    if (!this.#plain && this.#replay.length > 0) return this.#loadAgain();
+    if (!this.#plain && this.#replay.waiting.length > 0) return this.#loadAgain();
     if (at === this.#seenAvailable && !this.#refresh(at)) return false;
     const head = this.entry(at & this.#mask);
     if (head >= this.size) throw badIndex("available ring entry", at & this.#mask, head, this.size);
@@ -129,15 +126,14 @@ export class SplitQueue extends Queue {
   }
 
   #recordTaken(head: number): void {
-    this.#fresh++;
+    this.#replay.taken();
     this.#inflight?.take(head);
   }
 
   /** Loads a request that was in flight when an earlier back-end ended, and is recorded as such. */
   #loadAgain(): boolean {
-    this.#loadHead(this.#replay[0]!);
-    this.#replayed.push(this.#replay[0]!);
-    this.#replay.shift();
+    this.#loadHead(this.#replay.waiting[0]!);
+    this.#replay.submitted();
     return true;
   }
 
@@ -161,12 +157,7 @@ export class SplitQueue extends Queue {
     this.inFlight--;
     if (this.log !== null) this.forget(head);
     this.#order?.putBack(head);
-    // What is submitted again was taken before anything else.
-    if (this.#fresh === 0 && this.#replayed.length > 0) {
-      this.#replay.unshift(this.#replayed.pop()!);
-      return;
-    }
-    this.#fresh--;
+    if (this.#replay.putBack()) return;
     this.#nextAvailable = (this.#nextAvailable - 1) & 0xffff;
     this.#inflight?.putBack(head);
   }
