@@ -122,8 +122,8 @@ row(
       words[(PART >> 1) + 4] = 0;
       g.must("SET_INFLIGHT_FD", region(QUEUES, RING_SIZE, size), [fd]);
     });
-    for (const ring of g.rings) g.start(ring);
-    for (const ring of g.rings) g.verify(ring);
+    g.startAll();
+    g.verifyAll();
   },
 );
 

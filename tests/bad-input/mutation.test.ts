@@ -164,7 +164,7 @@ for (const packed of [false, true]) {
       );
       assert.equal(statSync(program.image).size, DISK_SIZE, "the disk has its size");
       g.restart(ring);
-      for (const each of g.rings) g.verify(each);
+      g.verifyAll();
     },
   );
 }
