@@ -2,22 +2,26 @@
 import { Position } from "../packed-position.ts";
 import type { PackedRing } from "../packed-ring.ts";
 import { NEXT, type RawDescriptor } from "../ring-options.ts";
+import type { Vring } from "../vring.ts";
 import type { Lane } from "./lane.ts";
 
 const DESCRIPTOR_BYTES = 16;
 
+/** A guest and the vring that is filled by hand. */
+export type Driver = Pick<Lane, "frontend" | "vring">;
+
 /**
- * Offers one chain made of these descriptors. On a split ring they are those from 0 on, and the first
- * one is its head; on a packed one they are a list in the next slots, with the buffer id `id`.
+ * Offers one chain made of these descriptors. On a split ring they are those from `id` on, which is its
+ * head; on a packed one they are a list in the next slots, with the buffer id `id`.
  */
-export function offerChain(lane: Lane, descriptors: readonly RawDescriptor[], id = 0): void {
-  const { ring } = lane.vring;
+export function offerChain(driver: Driver, descriptors: readonly RawDescriptor[], id = 0): void {
+  const { ring } = driver.vring;
   if (!ring.packed) {
-    for (const [i, descriptor] of descriptors.entries()) ring.describe(i, descriptor);
-    ring.offer(0);
+    for (const [i, descriptor] of descriptors.entries()) ring.describe(id + i, descriptor);
+    ring.offer(id);
     return;
   }
-  const first = nextSlot(lane);
+  const first = nextSlot(driver);
   // The first one is shown last: no later one is looked at before it.
   for (let i = descriptors.length - 1; i >= 0; i--) {
     const descriptor = descriptors[i]!;
@@ -28,14 +32,14 @@ export function offerChain(lane: Lane, descriptors: readonly RawDescriptor[], id
 }
 
 /** The ring of a guest that `startKind` started with packed ones. */
-export function packedRing({ vring }: Lane): PackedRing {
+export function packedRing({ vring }: Driver): PackedRing {
   const { ring } = vring;
   if (!ring.packed) throw new TypeError("The ring is not packed");
   return ring;
 }
 
 /** The slot of a packed ring that the driver fills next. */
-export const nextSlot = ({ vring }: Lane): number => vring.ring.availableIndex & Position.SLOT;
+export const nextSlot = ({ vring }: Driver): number => vring.ring.availableIndex & Position.SLOT;
 
 /** The descriptor in a slot of a packed ring, its flags included. */
 export function slotBytes({ frontend, vring }: Lane, slot: number): string {
@@ -44,10 +48,13 @@ export function slotBytes({ frontend, vring }: Lane, slot: number): string {
 }
 
 /** Descriptors as a table in memory has them: of a packed ring, their flags come last. */
-export function encodeTable(lane: Lane, descriptors: readonly RawDescriptor[]): Uint8Array {
+export function encodeTable(
+  ring: Vring["ring"],
+  descriptors: readonly RawDescriptor[],
+): Uint8Array {
   const bytes = new Uint8Array(DESCRIPTOR_BYTES * descriptors.length);
   const view = new DataView(bytes.buffer);
-  const [flagsAt, nextAt] = lane.vring.ring.packed ? [14, 12] : [12, 14];
+  const [flagsAt, nextAt] = ring.packed ? [14, 12] : [12, 14];
   descriptors.forEach(({ address, length, flags = 0, next = 0 }, i) => {
     const at = DESCRIPTOR_BYTES * i;
     view.setBigUint64(at, BigInt.asUintN(64, BigInt(address)), true);
@@ -59,13 +66,17 @@ export function encodeTable(lane: Lane, descriptors: readonly RawDescriptor[]): 
 }
 
 /** Writes a table of descriptors into guest memory. */
-export function writeTable(lane: Lane, at: number, descriptors: readonly RawDescriptor[]): void {
-  lane.frontend.memory.write(at, encodeTable(lane, descriptors));
+export function writeTable(
+  driver: Driver,
+  at: number,
+  descriptors: readonly RawDescriptor[],
+): void {
+  driver.frontend.memory.write(at, encodeTable(driver.vring.ring, descriptors));
 }
 
 /** An address that no region has. */
-export function beyondMemory(lane: Lane): number {
-  return lane.frontend.memory.regions.at(-1)!.end + 2 ** 30;
+export function beyondMemory(driver: Driver): number {
+  return driver.frontend.memory.regions.at(-1)!.end + 2 ** 30;
 }
 
 /** The descriptors with NEXT in all but the last one, each pointing at the one behind it. */

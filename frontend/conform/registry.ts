@@ -11,6 +11,7 @@ import { hostilePacked } from "./checks/hostile-packed.ts";
 import { inflight } from "./checks/inflight.ts";
 import { logging } from "./checks/log.ts";
 import { memory } from "./checks/memory.ts";
+import { mutation } from "./checks/mutation.ts";
 import { negotiation } from "./checks/negotiation.ts";
 import { processes } from "./checks/process.ts";
 import { reconnection } from "./checks/reconnect.ts";
@@ -33,6 +34,7 @@ export const checks: readonly Check[] = [
   ...rings,
   ...hostile,
   ...hostilePacked,
+  ...mutation,
   ...configuration,
   ...reconnection,
   ...inflight,

@@ -8,6 +8,8 @@ export interface Mutation {
   readonly name: string;
   /** Ids of the checks that must fail. */
   readonly caughtBy: readonly string[];
+  /** How often the checks may be tried, for mistakes that only some moments show; once by default. */
+  readonly attempts?: number;
   /** Needs a disk that has requests in flight. */
   readonly slow?: boolean;
   /** File, and what to replace in it by what, wherever it stands. It stands somewhere. */

@@ -2,8 +2,19 @@
 import type { Mutation } from "./mutant.ts";
 
 const SPLIT = "core/split.ts";
+const PACKED = "core/packed.ts";
 const VRING = "core/vring.ts";
 const SETUP = "core/ring-setup.ts";
+
+/** Lengths of buffers are read once more, a while after they were checked. */
+const readAgain = (file: string): Mutation["edits"] => [
+  [
+    file,
+    "spans[span + 2] = length;",
+    "for (let i = 0; i < 100_000; i++) Atomics.load(table, 0);\nspans[span + 2] = table[at + 2]!;",
+  ],
+  [file, "writableBytes += length;", "writableBytes += spans[span + 2]!;"],
+];
 
 /** Mistakes of rings. */
 export const ringMutations: readonly Mutation[] = [
@@ -63,6 +74,45 @@ export const ringMutations: readonly Mutation[] = [
     name: "indirect tables are taken without the feature",
     caughtBy: ["hostile.R3-indirect-not-accepted"],
     edits: [["core/queue.ts", "this.#tableLimit = options.indirect", "this.#tableLimit = true"]],
+  },
+  {
+    name: "lengths of a split ring are read twice",
+    caughtBy: ["hostile.R7-changes"],
+    attempts: 6,
+    edits: readAgain(SPLIT),
+  },
+  {
+    name: "lengths of a packed ring are read twice",
+    caughtBy: ["hostile.R7-changes-packed"],
+    attempts: 6,
+    edits: readAgain(PACKED),
+  },
+  {
+    name: "the USED flag of a slot is not looked at",
+    caughtBy: ["hostile.R10-other-lap"],
+    edits: [
+      [
+        PACKED,
+        "if ((flags & OWNER) !== this.#availableFlags) return false;",
+        "if ((flags & AVAIL) !== (this.#availableFlags & AVAIL)) return false;",
+      ],
+    ],
+  },
+  {
+    name: "a list that goes across the end of its ring is taken for a cut one",
+    caughtBy: ["hostile.R10-wrap"],
+    edits: [[PACKED, "        owner ^= OWNER_BITS;\n", ""]],
+  },
+  {
+    name: "a list without end ends the program",
+    caughtBy: ["hostile.R2-endless-packed", "hostile.R2-endless-empty-packed"],
+    edits: [
+      [
+        PACKED,
+        "if (steps >= limit) throw overrun(first >> 2, limit);",
+        "if (steps >= limit) process.exit(3);",
+      ],
+    ],
   },
 ];
 
