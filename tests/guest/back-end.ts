@@ -42,6 +42,16 @@ export function startBlk(socket: string, options: BlkOptions): Promise<BackEnd> 
   );
 }
 
+/** Starts `vhost-user-net`, after the words of `prefix`, as for a network namespace. */
+export function startNet(
+  socket: string,
+  args: readonly string[],
+  prefix: readonly string[] = [],
+): Promise<BackEnd> {
+  const program = join(repository, "bin/vhost-user-net");
+  return listening(socket, [...prefix, program, `--socket-path=${socket}`, ...args]);
+}
+
 export function startRng(socket: string): Promise<BackEnd> {
   return listening(socket, [join(repository, "bin/vhost-user-rng"), `--socket-path=${socket}`]);
 }
@@ -99,7 +109,7 @@ async function listening(socket: string, command: string[]): Promise<BackEnd> {
     if (running.status() !== null) {
       throw new Error(`it ended with status ${running.status()}`);
     }
-    return isListening(socket) ? true : null;
+    return isListening(socket, running.pid) ? true : null;
   };
   try {
     await until(startTimeoutMs, probe, `a listener on ${socket}`);
@@ -120,8 +130,8 @@ async function listening(socket: string, command: string[]): Promise<BackEnd> {
  * Asks the kernel's table, in which flag 0x10000 marks a listener: connecting would begin a
  * session, and the file alone may be a killed process's.
  */
-function isListening(path: string): boolean {
-  return readFileSync("/proc/net/unix", "utf8")
+function isListening(path: string, pid: number): boolean {
+  return readFileSync(`/proc/${pid}/net/unix`, "utf8")
     .split("\n")
     .some((line) => {
       const fields = line.trim().split(/\s+/);

@@ -81,11 +81,21 @@ export class Program implements Disposable {
 
   #waitForSocket(): void {
     const end = performance.now() + START_LIMIT;
-    while (!isListening(this.socket)) {
+    while (!this.#listens()) {
       if (performance.now() > end || !this.alive) {
         throw new Error(`The program does not listen on ${this.socket}: ${this.log}`);
       }
       sleep(2);
+    }
+  }
+
+  /** The program may be in a network namespace, which has a list of sockets of its own. */
+  #listens(): boolean {
+    try {
+      return isListening(this.socket, this.pid);
+    } catch (error) {
+      if (this.alive) throw error;
+      return false;
     }
   }
 
