@@ -41,6 +41,8 @@ export class Offloads {
 type OffloadName = "CSUM" | "TSO4" | "TSO6" | "ECN" | "UFO" | "USO4" | "USO6";
 
 export const noOffloads = new Offloads(() => false);
+/** What a tap may say of a frame. */
+export const anyOffloads = new Offloads(() => true);
 
 const hostFeatures: Readonly<Record<OffloadName, number>> = {
   CSUM: NetFeature.CSUM,

@@ -13,8 +13,8 @@ import { EAGAIN, EINTR, errno, Iovecs, libc } from "../../ffi/mod.ts";
 import type { Capture } from "./capture.ts";
 import { Counter, type Counters } from "./counters.ts";
 import type { RxFilter } from "./filter.ts";
-import type { Frame } from "./frame.ts";
-import { noOffloads, type Offloads } from "./offloads.ts";
+import { Frame } from "./frame.ts";
+import { anyOffloads, noOffloads, type Offloads } from "./offloads.ts";
 import { Header, MAX_FRAME } from "./wire.ts";
 
 const { RX_FRAMES, RX_BYTES, RX_DROPPED, RX_FILTERED } = Counter;
@@ -28,8 +28,19 @@ const PUBLISH_BATCH = 32;
 /** Bytes that are expected of a frame at least. */
 const SMALL_FRAME = 1600;
 
-/** What `readFrom` returns. */
-export const Read = { FRAME: 0, NOTHING: 1, NO_BUFFERS: 2, FAILED: 3 } as const;
+/** What became of a frame. */
+export const Outcome = {
+  /** The guest has it. */
+  DONE: 0,
+  /** It is gone, and counted. */
+  LOST: 1,
+  /** The guest has no buffer now; there will be a kick with the next one. */
+  NO_BUFFERS: 2,
+  /** There was none to be read. */
+  NOTHING: 3,
+  /** The descriptor cannot be read, or not now. */
+  FAILED: 4,
+} as const;
 
 /** Bytes of the header that are completed last: the flags, and the number of buffers. */
 const noted = [0, Header.numBuffers, Header.numBuffers + 1] as const;
@@ -41,6 +52,12 @@ let shared: HostChain | null = null;
 function overflow(): HostChain {
   shared ??= new HostChain(MAX_FRAME + Header.size);
   return shared;
+}
+
+function readFailure(got: number): number {
+  if (got >= 0) return Outcome.LOST;
+  const why = errno();
+  return why === EAGAIN || why === EINTR ? Outcome.NOTHING : Outcome.FAILED;
 }
 
 export class Receiver {
@@ -63,6 +80,7 @@ export class Receiver {
   readonly #headerBytes = new Uint8Array(this.#header.buffer);
   /** Where the first and the last two bytes of the header lie: window slots and offsets. */
   readonly #places = new Int32Array(6);
+  readonly #frame = new Frame();
   #expected = SMALL_FRAME;
   #staged = 0;
 
@@ -75,23 +93,28 @@ export class Receiver {
    * driver sees it after `publish` at the latest.
    */
   deliver(frame: Frame): boolean {
+    const outcome = this.offer(frame);
+    if (outcome === Outcome.NO_BUFFERS) return this.#drop(RX_DROPPED);
+    return outcome === Outcome.DONE;
+  }
+
+  /** The same, but a frame for which there is no buffer at all is not dropped. Returns an `Outcome`. */
+  offer(frame: Frame): number {
     const { queue } = this;
-    if (queue === null) return this.#drop(RX_DROPPED);
+    if (queue === null) return this.#lost(RX_DROPPED);
     if (frame.length > this.maxFrame || frame.offloaded || this.filter !== null) {
-      if (!this.#admits(frame)) return this.#drop(RX_FILTERED);
+      if (!this.#admits(frame)) return this.#lost(RX_FILTERED);
     }
     if (!queue.next()) return this.#starve(queue);
     const { chain } = queue;
     const total = frame.length + this.headerSize;
-    if (chain.writableBytes >= total) {
-      this.#writeHeader(chain, frame, 1);
-      copyChain(frame.chain, frame.at, chain, this.headerSize, frame.length);
-      this.capture?.received(frame);
-      queue.complete(chain.head, total);
-      this.#delivered(1, frame.length);
-      return true;
-    }
-    return this.#deliverParts(queue, frame);
+    if (chain.writableBytes < total) return this.#deliverParts(queue, frame);
+    this.#writeHeader(chain, frame, 1);
+    copyChain(frame.chain, frame.at, chain, this.headerSize, frame.length);
+    if (this.capture !== null) this.capture.received(frame);
+    queue.complete(chain.head, total);
+    this.#delivered(1, frame.length);
+    return Outcome.DONE;
   }
 
   /** The queue stops, and is published by who stops it. */
@@ -108,38 +131,46 @@ export class Receiver {
   }
 
   /**
-   * Reads one frame, after a header of `headerSize` bytes, from a tap into the guest's buffers. Those
+   * Reads one frame from a tap, after a header of `headerSize` bytes, into the guest's buffers. Those
    * that the frame will hardly need are not taken; a frame that is longer goes on in memory of ours and
-   * is copied. Returns one of `Read`.
+   * is copied. Returns an `Outcome`.
    */
   readFrom(fd: number): number {
     const { queue } = this;
-    if (queue === null) return Read.NO_BUFFERS;
+    if (queue === null) return Outcome.NO_BUFFERS;
+    if (this.filter !== null) return this.#readFiltered(fd);
     const count = this.#takeBuffers(queue);
-    if (count === 0) {
-      queue.resume();
-      return Read.NO_BUFFERS;
-    }
+    if (count === 0) return this.#starve(queue);
     const iovecs = this.#iovecs;
     const room = iovecs.bytes;
     iovecs.push(overflow().address, MAX_FRAME + Header.size);
     const got = libc.readv(fd, iovecs.words, iovecs.count);
     if (got <= this.headerSize) {
-      const why = got < 0 ? errno() : EAGAIN;
+      const outcome = readFailure(got);
       this.#putBack(queue, count);
-      return why === EAGAIN || why === EINTR ? Read.NOTHING : Read.FAILED;
+      return outcome;
     }
     this.#expected = got > this.#expected ? got : Math.max(SMALL_FRAME, (this.#expected * 63) >> 6);
     const parts = got <= room ? this.#cut(queue, got, count) : this.#spill(queue, got, room, count);
-    if (parts === 0) {
-      this.#drop(RX_DROPPED);
-      return Read.FRAME;
-    }
+    if (parts === 0) return this.#lost(RX_DROPPED);
     this.#finishHeader(queue.chain, parts);
     this.capture?.receivedIovecs(iovecs, this.headerSize, got);
     this.#complete(queue, parts);
     this.#delivered(parts, got - this.headerSize);
-    return Read.FRAME;
+    return Outcome.DONE;
+  }
+
+  /** Reads a frame into memory of ours, to look at it first. */
+  #readFiltered(fd: number): number {
+    const chain = overflow();
+    const iovecs = this.#iovecs;
+    iovecs.clear();
+    iovecs.push(chain.address, MAX_FRAME + Header.size);
+    const got = libc.readv(fd, iovecs.words, 1);
+    if (got <= this.headerSize) return readFailure(got);
+    chain.select(0, got);
+    if (!this.#frame.parse(chain, this.headerSize, anyOffloads)) return this.#lost(RX_FILTERED);
+    return this.deliver(this.#frame) ? Outcome.DONE : Outcome.LOST;
   }
 
   #delivered(buffers: number, bytes: number): void {
@@ -155,10 +186,16 @@ export class Receiver {
     return false;
   }
 
+  #lost(reason: number): number {
+    this.#counters[reason]!++;
+    return Outcome.LOST;
+  }
+
   /** There is no buffer: asks for a kick with the next one. */
-  #starve(queue: Virtqueue): false {
+  #starve(queue: Virtqueue): number {
+    this.publish();
     queue.resume();
-    return this.#drop(RX_DROPPED);
+    return Outcome.NO_BUFFERS;
   }
 
   #admits(frame: Frame): boolean {
@@ -171,21 +208,22 @@ export class Receiver {
     return this.filter === null || this.filter.admits(frame);
   }
 
-  #deliverParts(queue: Virtqueue, frame: Frame): boolean {
+  #deliverParts(queue: Virtqueue, frame: Frame): number {
     const { chain } = queue;
     const { length } = frame;
     let count = 0;
     for (let done = 0; done < length; count++) {
       if (count > 0 && (count === MAX_PARTS || !queue.next())) {
+        // Waiting for more would be waiting for a kick that need not come: there are buffers.
         this.#putBack(queue, count);
-        return this.#starve(queue);
+        return this.#lost(RX_DROPPED);
       }
       const room = chain.writableBytes;
       const skip = count === 0 ? this.headerSize : 0;
       if (!this.mergeable || room < skip) {
-        this.#putBack(queue, count);
         queue.putBack();
-        return this.#drop(RX_FILTERED);
+        this.#putBack(queue, count);
+        return this.#lost(RX_FILTERED);
       }
       if (count === 0) {
         this.#writeHeader(chain, frame, 1);
@@ -201,7 +239,7 @@ export class Receiver {
     this.capture?.received(frame);
     this.#complete(queue, count);
     this.#delivered(count, length);
-    return true;
+    return Outcome.DONE;
   }
 
   /** Takes buffers for a frame of the expected length. Returns how many; none when there are none. */

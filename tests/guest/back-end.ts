@@ -43,6 +43,16 @@ export function startBlk(socket: string, options: BlkOptions): Promise<BackEnd> 
   );
 }
 
+/** Starts `vhost-user-net`, after the words of `prefix`, as for a network namespace. */
+export function startNet(
+  socket: string,
+  args: readonly string[],
+  prefix: readonly string[] = [],
+): Promise<BackEnd> {
+  const program = join(repository, "bin/vhost-user-net");
+  return listening(socket, [...prefix, program, `--socket-path=${socket}`, ...args]);
+}
+
 export function startRng(socket: string): Promise<BackEnd> {
   return listening(socket, [join(repository, "bin/vhost-user-rng"), `--socket-path=${socket}`]);
 }
@@ -100,7 +110,7 @@ async function listening(socket: string, command: string[]): Promise<BackEnd> {
     if (running.status() !== null) {
       throw new Error(`it ended with status ${running.status()}`);
     }
-    return isListening(socket) ? true : null;
+    return isListening(socket, running.pid) ? true : null;
   };
   try {
     await until(startTimeoutMs, probe, `a listener on ${socket}`);

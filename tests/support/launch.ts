@@ -29,7 +29,7 @@ export function launch(command: readonly string[], options: LaunchOptions): Chil
 /** Waits until a process listens on a path. Throws with its log when it does not. */
 export function waitForListener(pid: number, path: string, log: () => string): void {
   const end = performance.now() + START_LIMIT;
-  while (!isListening(path)) {
+  while (!isListening(path, pid)) {
     if (performance.now() > end || !isAlive(pid)) {
       throw new Error(`The program does not listen on ${path}: ${log()}`);
     }

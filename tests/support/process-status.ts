@@ -81,11 +81,15 @@ export const residentSize = (pid: number): number => statusField(pid, "VmRSS");
 /** The program file that a process runs. */
 export const programOf = (pid: number): string => readlinkSync(`/proc/${pid}/exe`);
 
-/** Tells whether somebody listens on a path; the file alone may be a killed program's. */
-export function isListening(path: string): boolean {
+/**
+ * Tells whether somebody listens on a path; the file alone may be a killed program's. `pid`: a process in the
+ * network namespace that the listener is in, for each has a list of sockets of its own.
+ */
+export function isListening(path: string, pid: number): boolean {
+  if (!isAlive(pid)) return false;
   // Columns: Num RefCount Protocol Flags Type St Inode Path. This flag marks a listener.
   const ACCEPTING = 0x10000;
-  const lines = readFileSync("/proc/net/unix", "utf8").split("\n");
+  const lines = readFileSync(`/proc/${pid}/net/unix`, "utf8").split("\n");
   return lines.some((line) => {
     const fields = line.trim().split(/\s+/);
     return fields[7] === path && (Number.parseInt(fields[3]!, 16) & ACCEPTING) !== 0;

@@ -4,6 +4,8 @@ import type { NetOptions } from "../mod.ts";
 import type { Port } from "../port.ts";
 import { LoopbackPort } from "./loopback.ts";
 import { NullPort } from "./null.ts";
+import { StreamPort } from "./stream.ts";
+import { inheritTapQueues, openTapQueues, TapPort } from "./tap.ts";
 
 /** Options that name a host side each. */
 const kinds = ["tap", "tapFd", "stream", "streamListen", "switch", "loopback", "null"] as const;
@@ -23,5 +25,23 @@ export function openPorts(options: NetOptions, hosts: readonly Host<any>[]): Por
   if (hosts.length > 1) {
     throw new Error(`Cannot use ${flag(first)} with several --socket-path: that takes --switch`);
   }
-  return [options.loopback ? new LoopbackPort() : new NullPort()];
+  return [openPort(first, options, hosts[0]!)];
+}
+
+function openPort(kind: (typeof kinds)[number], options: NetOptions, host: Host<any>): Port {
+  const { tap, tapFd, stream, streamListen, queuePairs } = options;
+  switch (kind) {
+    case "tap":
+      return new TapPort(openTapQueues(tap!, queuePairs), host);
+    case "tapFd":
+      return new TapPort(inheritTapQueues(tapFd!, queuePairs), host);
+    case "stream":
+      return new StreamPort({ connect: stream! }, host);
+    case "streamListen":
+      return new StreamPort({ listen: streamListen! }, host);
+    case "loopback":
+      return new LoopbackPort();
+    default:
+      return new NullPort();
+  }
 }
