@@ -72,7 +72,13 @@ export async function runDevice(
 ): Promise<void> {
   using loop = new Loop();
   if (events) loop.useEvents();
-  const context = { loop, log, without, iommu, postcopy, drafts };
+  let failure: Error | null = null;
+  let end = (): void => {};
+  const failed = (reason: Error): void => {
+    failure ??= reason;
+    end();
+  };
+  const context = { loop, log, without, iommu, postcopy, drafts, failed };
   const opening = openBackend(definition, options, context).catch(explainFailure);
   const backend = await Promise.race([opening, aborted(signal)]);
   if (backend === null) {
@@ -85,12 +91,15 @@ export async function runDevice(
   let undo = (): void => {};
   try {
     undo = attach(backend, endpoint, loop, log);
-    signal.addEventListener("abort", () => backend.close().then(() => loop.stop()), { once: true });
+    end = () => void backend.close().then(() => loop.stop());
+    signal.addEventListener("abort", end, { once: true });
+    if (failure !== null) throw failure;
     if (!signal.aborted) {
       ready?.(backend);
       await loop.run();
     }
     await backend.close();
+    if (failure !== null) throw failure;
   } catch (error) {
     // Not awaited: a loop that failed does not come back for what is in flight.
     backend.close();

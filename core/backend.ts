@@ -27,6 +27,8 @@ export interface BackendContext {
   readonly postcopy?: boolean | undefined;
   /** Drafts to serve in place of what has their numbers now; none by default. */
   readonly drafts?: readonly DraftName[] | undefined;
+  /** Called when the device says that it cannot go on; that is only logged otherwise. */
+  readonly failed?: ((reason: Error) => void) | undefined;
   /** Features not to offer, as `inflight-shmfd` or `ring-packed`. */
   readonly without?: readonly string[] | undefined;
 }
@@ -91,6 +93,8 @@ export async function openBackend(
     },
     watch: (fd, onReadable) => loop.watch(fd, EPOLLIN, guarded(onReadable, log)),
     every: (milliseconds, task) => loop.every(milliseconds, guarded(task, log)),
+    after: (milliseconds, task) => loop.after(milliseconds, guarded(task, log)),
+    fail: context.failed ?? (({ message }) => log.error(`The device cannot go on: ${message}`)),
   };
   const opened: Opened<TObject, string> = await definition.open(options, host);
   backend = new Backend(definition, options, opened, { ...context, frontEnd });
