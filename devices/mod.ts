@@ -3,5 +3,6 @@ import type { AnyDevice } from "../core/device.ts";
 
 export const devices: Readonly<Record<string, () => Promise<AnyDevice>>> = {
   blk: async () => (await import("./blk/mod.ts")).blk,
+  input: async () => (await import("./input/mod.ts")).input,
   rng: async () => (await import("./rng/mod.ts")).rng,
 };
