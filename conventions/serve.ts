@@ -77,9 +77,15 @@ export async function runDevice(
 ): Promise<void> {
   using loop = new Loop();
   if (events) loop.useEvents();
+  let failure: Error | null = null;
+  let end = (): void => {};
+  const failed = (reason: Error): void => {
+    failure ??= reason;
+    end();
+  };
   const contexts = endpoints.map(({ socketPath }) => {
     const own = endpoints.length === 1 ? log : log.with({ socket: socketPath });
-    return { loop, log: own, without, iommu, postcopy, drafts };
+    return { loop, log: own, without, iommu, postcopy, drafts, failed };
   });
   const opening = openBackends(definition, options, contexts).catch(explainFailure);
   const backends = await Promise.race([opening, aborted(signal)]);
@@ -92,13 +98,15 @@ export async function runDevice(
     for (const [i, endpoint] of endpoints.entries()) {
       undo.push(attach(backends[i]!, endpoint, loop, log));
     }
-    const end = () => closeAll(backends).then(() => loop.stop());
+    end = () => void closeAll(backends).then(() => loop.stop());
     signal.addEventListener("abort", end, { once: true });
+    if (failure !== null) throw failure;
     if (!signal.aborted) {
       ready?.(backends);
       await loop.run();
     }
     await closeAll(backends);
+    if (failure !== null) throw failure;
   } catch (error) {
     // Not awaited: a loop that failed does not come back for what is in flight.
     closeAll(backends);

@@ -27,6 +27,8 @@ export interface BackendContext {
   readonly postcopy?: boolean | undefined;
   /** Drafts to serve in place of what has their numbers now; none by default. */
   readonly drafts?: readonly DraftName[] | undefined;
+  /** Called when the device says that it cannot go on; that is only logged otherwise. */
+  readonly failed?: ((reason: Error) => void) | undefined;
   /** Features not to offer, as `inflight-shmfd` or `ring-packed`. */
   readonly without?: readonly string[] | undefined;
 }
@@ -113,6 +115,8 @@ function prepare(definition: AnyDevice, context: BackendContext) {
     },
     watch: (fd, onReady, events = EPOLLIN) => loop.watch(fd, events, guarded(onReady, log)),
     every: (milliseconds, task) => loop.every(milliseconds, guarded(task, log)),
+    after: (milliseconds, task) => loop.after(milliseconds, guarded(task, log)),
+    fail: context.failed ?? (({ message }) => log.error(`The device cannot go on: ${message}`)),
   };
   const attach = (options: unknown, opened: Opened<TObject, string>): Backend => {
     backend = new Backend(definition, options, opened, { ...context, frontEnd });

@@ -151,6 +151,10 @@ export interface Host<C extends TObject = TObject> {
   watch(fd: number, onReady: (events: number) => void, events?: number): Watch;
   /** Calls `task` every `milliseconds` until disposed. */
   every(milliseconds: number, task: () => void): Disposable;
+  /** Calls `task` once after `milliseconds`, unless disposed before. */
+  after(milliseconds: number, task: () => void): Disposable;
+  /** Ends the program, whose last words are `reason`: what the device serves is gone for good. */
+  fail(reason: Error): void;
 }
 
 export interface QueueSpec {

@@ -91,6 +91,20 @@ export const BLKPBSZGET = 0x127b;
 export const BLKDISCARD = 0x1277;
 export const BLKZEROOUT = 0x127f;
 
+/** ioctl(2) requests of evdev (linux/input.h); those with a length take buffers of that many bytes. */
+const evdev = (number: number, length: number): number =>
+  (0x8000_4500 | (length << 16) | number) >>> 0;
+export const EVIOCGID = evdev(0x02, 8);
+export const EVIOCGNAME = (length: number): number => evdev(0x06, length);
+export const EVIOCGUNIQ = (length: number): number => evdev(0x08, length);
+export const EVIOCGPROP = (length: number): number => evdev(0x09, length);
+export const EVIOCGMTSLOTS = (length: number): number => evdev(0x0a, length);
+export const EVIOCGKEY = (length: number): number => evdev(0x18, length);
+export const EVIOCGSW = (length: number): number => evdev(0x1b, length);
+export const EVIOCGBIT = (type: number, length: number): number => evdev(0x20 + type, length);
+export const EVIOCGABS = (axis: number): number => evdev(0x40 + axis, 24);
+export const EVIOCGRAB = 0x40044590;
+
 export const SYS_USERFAULTFD = process.arch === "arm64" ? 282 : 323;
 /** The version of the interface, which UFFDIO_API wants to hear. */
 export const UFFD_API = 0xaa;
@@ -137,5 +151,16 @@ export const UFFD_COPY = { size: 40, to: 0, from: 8, length: 16, mode: 24, done:
 export const UFFD_MESSAGE = { size: 32, event: 0, address: 16 } as const;
 /** struct pollfd. */
 export const POLLFD = { size: 8, fd: 0, events: 4, revents: 6 } as const;
+/** struct input_event, and struct input_absinfo of 32-bit integers. */
+export const INPUT_EVENT = { size: 24, type: 16, code: 18, value: 20 } as const;
+export const INPUT_ABSINFO = {
+  size: 24,
+  value: 0,
+  minimum: 4,
+  maximum: 8,
+  fuzz: 12,
+  flat: 16,
+  resolution: 20,
+} as const;
 /** struct statx (the parts used). */
 export const STATX = { size: 256, blksize: 4, mode: 28, fileSize: 40, blocks: 48 } as const;

@@ -28,6 +28,8 @@ export {
   CryptoDriver,
   type CryptoOptions,
 } from "./drivers/crypto.ts";
+export { InputDriver, type InputOptions } from "./drivers/input.ts";
+export { InputConfigSpace, type InputEvent, InputSelect } from "./drivers/input-wire.ts";
 export {
   type NetConfig,
   NetDriver,

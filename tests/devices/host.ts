@@ -25,6 +25,18 @@ export class TestHost implements Host {
     return { [Symbol.dispose]: () => void this.timers.delete(task) };
   }
 
+  after(milliseconds: number, task: () => void): Disposable {
+    const timer = this.every(milliseconds, () => {
+      timer[Symbol.dispose]();
+      task();
+    });
+    return timer;
+  }
+
+  fail(reason: Error): void {
+    throw reason;
+  }
+
   /** Lets all timers be due once. */
   tick(): void {
     for (const task of this.timers.keys()) task();
