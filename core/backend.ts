@@ -89,7 +89,7 @@ export async function openBackend(
       if (backend === null) early.push(changes);
       else backend.updateConfig(changes);
     },
-    watch: (fd, onReadable) => loop.watch(fd, EPOLLIN, guarded(onReadable, log)),
+    watch: (fd, onReady, events = EPOLLIN) => loop.watch(fd, events, guarded(onReady, log)),
     every: (milliseconds, task) => loop.every(milliseconds, guarded(task, log)),
   };
   const opened: Opened<TObject, string> = await definition.open(options, host);
@@ -99,10 +99,10 @@ export async function openBackend(
 }
 
 /** Keeps a device's mistake in a callback from ending the loop. */
-function guarded(task: () => void, log: Log): () => void {
-  return () => {
+function guarded<A extends unknown[]>(task: (...args: A) => void, log: Log): typeof task {
+  return (...args) => {
     try {
-      task();
+      task(...args);
     } catch (error) {
       log.error("The device failed in a callback", { reason: reasonOf(error) });
     }
