@@ -127,7 +127,7 @@ function prepare(definition: AnyDevice, context: BackendContext) {
 }
 
 /** Keeps a device's mistake in a callback from ending the loop. */
-function guarded<A extends unknown[]>(task: (...args: A) => void, log: Log): (...args: A) => void {
+function guarded<A extends unknown[]>(task: (...args: A) => void, log: Log): typeof task {
   return (...args) => {
     try {
       task(...args);

@@ -21,6 +21,11 @@ export interface Virtqueue {
   readonly name: string;
   /** Descriptors in the ring. */
   readonly size: number;
+  /**
+   * The ring began anew: its driver is another one than before, if there was one. False for a ring
+   * that goes on, as after a pause of the guest.
+   */
+  readonly fresh: boolean;
   /** The chain that `next` loaded; the same object every time. */
   readonly chain: Chain;
   /** Chains taken and not completed yet. */
@@ -78,6 +83,11 @@ export interface Device {
   rarp?(mac: Uint8Array): void | Promise<void>;
   /** NET_MTU: the guest sends packets of up to `bytes` bytes. Throw `ProtocolError` to refuse it. */
   mtu?(bytes: number): void | Promise<void>;
+  /**
+   * GPU_SET_SOCKET: `socket` leads to the front-end's displays, in place of the one before, and is the
+   * device's to close. Throw `ProtocolError` to refuse it, which leaves it to the framework.
+   */
+  displaySocket?(socket: Fd): void;
   /** CRYPTO_SESSION: opens a session and returns its id, from 0 on. Throw to refuse it. */
   createCryptoSession?(request: CryptoSessionRequest): number | bigint | Promise<number | bigint>;
   /** CRYPTO_SESSION: throw `ProtocolError` when there is no such session. */
@@ -145,8 +155,8 @@ export interface Host<C extends TObject = TObject> {
   /** Changes fields of the config space and announces it to the front-end. */
   updateConfig(changes: Partial<Static<C>>): void;
   /**
-   * Calls `onReady` while `fd` has something to read, or any of the EPOLL `events`; `modify` changes
-   * them, to 0 for a pause. Never close `fd` before disposing this.
+   * Calls `onReady` while one of `events` is there, with those that are; EPOLLIN, which is something to
+   * read, by default. `modify` changes them, to 0 for a pause. Never close `fd` before disposing this.
    */
   watch(fd: number, onReady: (events: number) => void, events?: number): Watch;
   /** Calls `task` every `milliseconds` until disposed. */

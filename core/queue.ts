@@ -54,6 +54,8 @@ export interface QueueOptions {
   readonly used: number;
   /** Where to go on, as in SET_VRING_BASE. */
   readonly base: number;
+  /** The ring begins anew; false when absent. */
+  readonly fresh?: boolean;
   /** The queue's part of the in-flight region. */
   readonly inflight?: InflightPart | null;
   /** Where to mark what is written to guest memory. */
@@ -85,6 +87,7 @@ export abstract class Queue implements Virtqueue, ChainOwner {
   readonly index: number;
   readonly name: string;
   readonly size: number;
+  readonly fresh: boolean;
   readonly chain: Chain;
   /** Set for good by `close`. */
   closed = false;
@@ -118,6 +121,7 @@ export abstract class Queue implements Virtqueue, ChainOwner {
   constructor(options: QueueOptions, rules: Rules) {
     this.#rules = rules;
     this.index = options.index;
+    this.fresh = options.fresh ?? false;
     this.name = options.name;
     this.size = options.size;
     this.chain = this.makeChain(options.memory);

@@ -28,6 +28,29 @@ export {
   CryptoDriver,
   type CryptoOptions,
 } from "./drivers/crypto.ts";
+export {
+  type GpuAnswer,
+  GpuDriver,
+  type GpuOptions,
+  type GpuRect,
+  type MemoryPiece,
+} from "./drivers/gpu.ts";
+export {
+  type DisplayMessage,
+  GpuDisplay,
+  type GpuDisplayOptions,
+  type Screen,
+  type ScreenCursor,
+} from "./drivers/gpu-display.ts";
+export {
+  GPU_HEADER,
+  GpuBit,
+  GpuCommand,
+  GpuFormat,
+  GpuResponse,
+  gpuCommand,
+  words64,
+} from "./drivers/gpu-wire.ts";
 export { InputDriver, type InputOptions } from "./drivers/input.ts";
 export { InputConfigSpace, type InputEvent, InputSelect } from "./drivers/input-wire.ts";
 export {
