@@ -9,6 +9,8 @@ import { handshake } from "./checks/handshake.ts";
 import { hostile } from "./checks/hostile.ts";
 import { hostilePacked } from "./checks/hostile-packed.ts";
 import { inflight } from "./checks/inflight.ts";
+import { inflightReplay } from "./checks/inflight-replay.ts";
+import { iotlb } from "./checks/iotlb.ts";
 import { logging } from "./checks/log.ts";
 import { memory } from "./checks/memory.ts";
 import { mutation } from "./checks/mutation.ts";
@@ -38,7 +40,9 @@ export const checks: readonly Check[] = [
   ...configuration,
   ...reconnection,
   ...inflight,
+  ...inflightReplay,
   ...logging,
+  ...iotlb,
   ...extensions,
   ...deviceKinds.flatMap((kind) => ofDevices[kind]),
   ...processes,
