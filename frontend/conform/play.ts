@@ -11,6 +11,7 @@ import { sleep } from "../wait.ts";
 import { fail, notOffered, skip } from "./check.ts";
 import type { DeviceKind, Exercise } from "./exercises.ts";
 import { Lane, type LaneOptions } from "./lane.ts";
+import type { Specs } from "./specs.ts";
 import type { Target } from "./target.ts";
 import { askU64, M, u64 } from "./wire.ts";
 
@@ -20,6 +21,8 @@ export interface Offer {
   readonly protocol: bigint;
   /** GET_QUEUE_NUM; null when the back-end does not say. */
   readonly queues: number | null;
+  /** GET_BACKEND_SPECS of a draft; null when it is not served. */
+  readonly specs: Specs | null;
 }
 
 export interface GuestOptions extends FrontendOptions {

@@ -3,6 +3,7 @@ import type { Check } from "./check.ts";
 import { blk } from "./checks/blk.ts";
 import { configuration } from "./checks/config.ts";
 import { deviceChecks } from "./checks/devices.ts";
+import { draftChecks } from "./checks/drafts.ts";
 import { extensions } from "./checks/extensions.ts";
 import { framing } from "./checks/framing.ts";
 import { handshake } from "./checks/handshake.ts";
@@ -44,6 +45,7 @@ export const checks: readonly Check[] = [
   ...logging,
   ...iotlb,
   ...extensions,
+  ...draftChecks,
   ...deviceKinds.flatMap((kind) => ofDevices[kind]),
   ...processes,
 ];

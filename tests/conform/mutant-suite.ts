@@ -26,19 +26,17 @@ export function suite(mutations: readonly Mutation[]): void {
     removeMutants();
     folder[Symbol.dispose]();
   });
-  const program = (bin: string, { slow = false, iommu = false }: Mutation) =>
-    slow
-      ? tardy(image, bin)
-      : ours("vhost-user-blk", `--blk-file=ram:1M${iommu ? " --iommu" : ""}`, bin);
+  const program = (bin: string, { slow = false, option = "" }: Mutation) =>
+    slow ? tardy(image, bin) : ours("vhost-user-blk", `--blk-file=ram:1M ${option}`, bin);
   const options = { device: "blk", timeout: 1500 } as const;
 
   test("passes these checks when nothing is edited", { timeout: 60_000 }, async () => {
     const bin = build(nothing);
     const commands = new Map(mutations.map((mutation) => [program("", mutation), mutation]));
-    for (const [command, { slow = false, iommu = false }] of commands) {
+    for (const [command, { slow = false, option = "" }] of commands) {
       const chosen = mutations.filter((mutation) => program("", mutation) === command);
       const only = [...new Set(chosen.flatMap(({ caughtBy }) => caughtBy))];
-      const results = await examine(program(bin, { ...nothing, slow, iommu }), {
+      const results = await examine(program(bin, { ...nothing, slow, option }), {
         ...options,
         only,
       });

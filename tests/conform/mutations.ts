@@ -159,30 +159,30 @@ export const inflightMutations: readonly Mutation[] = [
 
 const TRANSLATION = "core/translation.ts";
 
-/** Mistakes behind an IOMMU. */
-export const iotlbMutations: readonly Mutation[] = [
+/** Mistakes that only show with an option: behind an IOMMU, and in drafts. */
+export const optionMutations: readonly Mutation[] = [
   {
     name: "nothing is asked for",
     caughtBy: ["iotlb.miss", "iotlb.invalidate"],
-    iommu: true,
+    option: "--iommu",
     edits: [[TRANSLATION, "      this.#send(question);\n    });", "    });"]],
   },
   {
     name: "what is taken back is used on",
     caughtBy: ["iotlb.invalidate"],
-    iommu: true,
+    option: "--iommu",
     edits: [["core/iotlb.ts", "    this.#ranges.delete(start, end);\n    this.#forget();\n", ""]],
   },
   {
     name: "entries that are replaced stay in the cache",
     caughtBy: ["iotlb.moved"],
-    iommu: true,
+    option: "--iommu",
     edits: [["core/iotlb.ts", "this.#epoch = (this.#epoch + 1) | 0;", ""]],
   },
   {
     name: "permissions are not looked at",
     caughtBy: ["iotlb.read-only"],
-    iommu: true,
+    option: "--iommu",
     edits: [
       ["core/iotlb.ts", "(cache[at + ALLOWED]! & access) === access &&", ""],
       [
@@ -195,8 +195,26 @@ export const iotlbMutations: readonly Mutation[] = [
   {
     name: "entries may lead anywhere",
     caughtBy: ["iotlb.M13-outside"],
-    iommu: true,
+    option: "--iommu",
     edits: [["core/handlers/iotlb.ts", "if (!iotlb.reaches(target, size)) {", "if (size < 0) {"]],
+  },
+  {
+    name: "there are more queues by GET_BACKEND_SPECS than by GET_QUEUE_NUM",
+    caughtBy: ["drafts.specs-queues"],
+    option: "--draft=standalone",
+    edits: [["core/drafts.ts", "maxQueues: queues.length,", "maxQueues: queues.length + 1,"]],
+  },
+  {
+    name: "other features are announced than were accepted",
+    caughtBy: ["drafts.vhost-pci"],
+    option: "--draft=vhost-pci",
+    edits: [
+      [
+        "core/drafts.ts",
+        "session.announceFeatures(features)",
+        "session.announceFeatures(features + 1n)",
+      ],
+    ],
   },
 ];
 

@@ -3,7 +3,6 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { checks } from "../../frontend/conform/mod.ts";
 import { Folder } from "../support/folder.ts";
-import { tardy } from "./mutant-suite.ts";
 import { examine, failures, ours } from "./subject.ts";
 
 const options = { timeout: 110_000 };
@@ -26,44 +25,4 @@ test("vhost-user-blk fails nothing", options, async () => {
   assert.deepEqual(failures(results), []);
   assert.ok(results.filter(({ outcome }) => outcome === "pass").length >= 60);
   assert.ok(results.every(({ outcome }) => outcome !== "skip"));
-});
-
-test(
-  "a disk that answers late fails nothing, and what it has in flight is never lost",
-  options,
-  async () => {
-    using folder = new Folder();
-    const only = checks
-      .filter(
-        ({ id }) => /^(inflight|reconnect|skip-drain)\./.test(id) || id === "vrings.V11-drain",
-      )
-      .map(({ id }) => id);
-    const results = await examine(tardy(folder.image(2 ** 20)), { device: "blk", only });
-    assert.deepEqual(failures(results), []);
-    assert.ok(results.every(({ outcome }) => outcome === "pass"));
-  },
-);
-
-test("vhost-user-blk behind an IOMMU fails nothing", options, async () => {
-  const only = checks.filter(({ id }) => /^(iotlb|handshake)\./.test(id)).map(({ id }) => id);
-  const command = ours("vhost-user-blk", "--blk-file=ram:1M --iommu");
-  const results = await examine(command, { device: "blk", only });
-  assert.deepEqual(failures(results), []);
-  const translated = results.filter(({ id }) => id.startsWith("iotlb."));
-  assert.ok(translated.length >= 12 && translated.every(({ outcome }) => outcome === "pass"));
-});
-
-test("vhost-user-rng fails nothing", options, async () => {
-  const results = await examine(ours("vhost-user-rng", ""), { device: "rng" });
-  assert.deepEqual(failures(results), []);
-  assert.ok(results.filter(({ outcome }) => outcome === "pass").length >= 50);
-});
-
-test("without a device, what needs one is skipped and not passed", options, async () => {
-  const only = ["negotiation.features", "rings.split-one"];
-  const results = await examine(ours("vhost-user-rng", ""), { only });
-  assert.deepEqual(
-    results.map(({ outcome }) => outcome),
-    ["pass", "skip"],
-  );
 });
