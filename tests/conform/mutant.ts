@@ -12,6 +12,8 @@ export interface Mutation {
   readonly attempts?: number;
   /** Needs a disk that has requests in flight. */
   readonly slow?: boolean;
+  /** What else the disk is started with. */
+  readonly option?: string;
   /** File, and what to replace in it by what, wherever it stands. It stands somewhere. */
   readonly edits: readonly (readonly [file: string, from: string, to: string])[];
 }

@@ -12,11 +12,13 @@ const COUNTERS = "virtio 1.3 2.8.1";
 const LISTS = "virtio 1.3 2.8.6";
 const TABLES = "virtio 1.3 2.8.19";
 
-/** Flags of slots that the driver has not made available in the first lap, and whose they are. */
+const BOTH = AVAIL | USED;
+
+/** Slots that are not available, and what differs in their flags from those of one that is. */
 const others = [
-  ["of the lap before", 0],
-  ["that is used", AVAIL | USED],
-  ["of the next lap", USED],
+  ["of the lap before", AVAIL],
+  ["that is used", USED],
+  ["of the next lap", BOTH],
 ] as const;
 
 const pair = (at: number): RawDescriptor[] => [
@@ -29,7 +31,7 @@ function row(name: string, title: string, source: string, fill: Hostile["fill"])
 }
 
 const rows: readonly Hostile[] = [
-  ...others.map(([what, flags]) =>
+  ...others.map(([what, change]) =>
     row(
       `R10-goes-on-${what.replaceAll(" ", "-")}`,
       `A list that goes on in a slot ${what}`,
@@ -37,7 +39,8 @@ const rows: readonly Hostile[] = [
       (lane, at) => {
         const ring = packedRing(lane);
         const slot = nextSlot(lane);
-        ring.describe(slot + 1, { address: at + 64, length: 513, flags: flags | WRITE });
+        const flags = (ring.ownerFlags(1) ^ change) | WRITE;
+        ring.describe(slot + 1, { address: at + 64, length: 513, flags });
         ring.describe(slot, { address: at, length: 16, flags: NEXT | ring.ownerFlags() });
       },
     ),
@@ -86,9 +89,12 @@ export const hostilePacked: readonly Check[] = [
       lane.run(2);
       const at = lane.frontend.memory.allocate(4096, 4096);
       const ring = packedRing(lane);
-      for (const flags of [0, USED, AVAIL | USED, NEXT, USED | NEXT]) {
-        ring.describe(nextSlot(lane), { address: at, length: 513, flags: flags | WRITE });
-        expectLeftAlone(lane, () => play.pause(20));
+      for (const [, change] of others) {
+        for (const more of [WRITE, WRITE | NEXT]) {
+          const flags = (ring.ownerFlags() ^ change) | more;
+          ring.describe(nextSlot(lane), { address: at, length: 513, flags });
+          expectLeftAlone(lane, () => play.pause(20));
+        }
       }
       lane.run(8);
     },
@@ -105,7 +111,8 @@ export const hostilePacked: readonly Check[] = [
       const flags = WRITE | ring.ownerFlags(1);
       ring.describe(nextSlot(lane) + 1, { address: at, length: 513, flags });
       expectLeftAlone(lane, () => play.pause());
-      ring.describe(nextSlot(lane) + 1, { address: at, length: 513, flags: 0 });
+      const gone = { address: at, length: 513, flags: flags ^ BOTH };
+      ring.describe(nextSlot(lane) + 1, gone);
       lane.run(8);
     },
   },
