@@ -57,6 +57,12 @@ export function startRng(socket: string): Promise<BackEnd> {
   return listening(socket, [join(repository, "bin/vhost-user-rng"), `--socket-path=${socket}`]);
 }
 
+/** Serves an input device that takes commands at another socket. */
+export function startInput(socket: string, listen: string, args: string[]): Promise<BackEnd> {
+  const program = join(repository, "bin/vhost-user-input");
+  return listening(socket, [program, `--socket-path=${socket}`, `--listen=${listen}`, ...args]);
+}
+
 /** Serves a file by tests/support/tardy-disk.ts, which completes out of order. */
 export function startTardy(socket: string, file: string, args: string[] = []): Promise<BackEnd> {
   const device = join(repository, "tests/support/tardy-disk.ts");
