@@ -12,7 +12,7 @@ import {
   gpuCommand,
 } from "../../frontend/mod.ts";
 import { launcher, Program } from "../support/program.ts";
-import { opaque, PIXEL, picture, Surface, shows } from "./screen.ts";
+import { PIXEL, picture, Surface, shows } from "./screen.ts";
 
 const { OK } = GpuResponse;
 
