@@ -1,7 +1,8 @@
 /** The virtio graphics device, 2D (virtio 1.3, 5.7). */
 import { type Static, Type } from "typebox";
 import { type AnyDevice, type Device, defineDevice, type Host } from "../../core/device.ts";
-import type { Fd } from "../../ffi/mod.ts";
+import { ProtocolError } from "../../core/errors.ts";
+import { type Fd, socketKind } from "../../ffi/mod.ts";
 import { parseSize } from "../size.ts";
 import { MAX_SIDE } from "./commands.ts";
 import { ControlQueue } from "./control-queue.ts";
@@ -13,6 +14,9 @@ import { GpuState } from "./state.ts";
 import { GpuConfig, GpuFeature, MAX_SCANOUTS } from "./wire.ts";
 
 const CONTROL = 0;
+
+/** What saves the screen. SIGUSR1 makes Deno listen for a debugger besides. */
+const SIGNALS = ["SIGUSR1", "SIGUSR2"] as const;
 
 const options = Type.Object({
   maxOutputs: Type.Integer({
@@ -38,7 +42,8 @@ const options = Type.Object({
   screenshot: Type.Optional(
     Type.String({
       placeholder: "FILE.png",
-      description: "Save the screen to this file on SIGUSR1, and when the front-end is gone",
+      description:
+        "Save the screen to this file on SIGUSR1 or SIGUSR2, and when the front-end is gone",
     }),
   ),
 });
@@ -73,7 +78,7 @@ function makeDevice(
   const control = new ControlQueue(state, queries);
   const cursors = new CursorQueue(state, host.log);
   const save = (): void => camera?.save(state.scanouts);
-  if (camera !== null) process.on("SIGUSR1", save);
+  if (camera !== null) for (const signal of SIGNALS) process.on(signal, save);
   let display: FrontEndDisplay | null = null;
   const leave = (): void => {
     if (display === null) return;
@@ -83,6 +88,9 @@ function makeDevice(
     display = null;
   };
   const show = (socket: Fd): void => {
+    if (socketKind(socket) !== "connected") {
+      throw new ProtocolError("Cannot show anything there: it is not a connected Unix socket");
+    }
     leave();
     display = new FrontEndDisplay(socket, state.scanouts, host as unknown as Host, {
       closed: (closed) => {
@@ -116,7 +124,7 @@ function makeDevice(
       state.clear();
     },
     [Symbol.dispose]() {
-      process.off("SIGUSR1", save);
+      for (const signal of SIGNALS) process.off(signal, save);
       leave();
       state.clear();
     },

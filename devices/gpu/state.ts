@@ -33,8 +33,10 @@ export class GpuState {
   clear(): void {
     for (const scanout of this.scanouts.all) {
       this.scanouts.disable(scanout);
-      scanout.cursor.clear();
-      this.scanouts.cursorChanged(scanout.cursor, false);
+      const { cursor } = scanout;
+      const { visible } = cursor;
+      cursor.clear();
+      if (visible) this.scanouts.cursorChanged(cursor, false);
     }
     this.resources.clear();
   }

@@ -51,6 +51,11 @@ export const GPU_HEADER = 24;
 
 /** A command of a type: its header, then 32-bit words. A u64 is two of them, the lower one first. */
 export function gpuCommand(type: number, ...words: readonly number[]): Uint8Array<ArrayBuffer> {
+  return gpuCommandOf(type, words);
+}
+
+/** The same for any number of words. */
+export function gpuCommandOf(type: number, words: readonly number[]): Uint8Array<ArrayBuffer> {
   const bytes = new Uint8Array(GPU_HEADER + 4 * words.length);
   const view = new DataView(bytes.buffer);
   view.setUint32(0, type, true);

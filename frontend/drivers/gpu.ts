@@ -4,7 +4,15 @@ import { frontEndMessages } from "../../core/protocol.ts";
 import { type BackEndAddress, Frontend, type FrontendOptions } from "../frontend.ts";
 import { ringFeatures } from "../negotiation.ts";
 import type { GpuDisplay } from "./gpu-display.ts";
-import { GPU_HEADER, GpuBit, GpuCommand, GpuFormat, gpuCommand, words64 } from "./gpu-wire.ts";
+import {
+  GPU_HEADER,
+  GpuBit,
+  GpuCommand,
+  GpuFormat,
+  gpuCommand,
+  gpuCommandOf,
+  words64,
+} from "./gpu-wire.ts";
 import { SimpleQueue } from "./simple.ts";
 
 export interface GpuOptions extends FrontendOptions {
@@ -100,7 +108,8 @@ export class GpuDriver implements Disposable {
   }
 
   attach(id: number, pieces: readonly MemoryPiece[], count = pieces.length): number {
-    return this.send(GpuCommand.RESOURCE_ATTACH_BACKING, id, count, ...entries(pieces));
+    const words = [id, count].concat(entries(pieces));
+    return this.command(gpuCommandOf(GpuCommand.RESOURCE_ATTACH_BACKING, words)).type;
   }
 
   detach(id: number): number {
@@ -136,7 +145,7 @@ export class GpuDriver implements Disposable {
   createBlob(id: number, size: number, pieces: readonly MemoryPiece[], memory = 1): number {
     const { RESOURCE_CREATE_BLOB } = GpuCommand;
     const head = [id, memory, 1, pieces.length, 0, 0, ...words64(size)];
-    return this.send(RESOURCE_CREATE_BLOB, ...head, ...entries(pieces));
+    return this.command(gpuCommandOf(RESOURCE_CREATE_BLOB, head.concat(entries(pieces)))).type;
   }
 
   setScanoutBlob(

@@ -63,6 +63,11 @@ export function startInput(socket: string, listen: string, args: string[]): Prom
   return listening(socket, [program, `--socket-path=${socket}`, `--listen=${listen}`, ...args]);
 }
 
+export function startGpu(socket: string, args: readonly string[] = []): Promise<BackEnd> {
+  const program = join(repository, "bin/vhost-user-gpu");
+  return listening(socket, [program, `--socket-path=${socket}`, ...args]);
+}
+
 /** Serves a file by tests/support/tardy-disk.ts, which completes out of order. */
 export function startTardy(socket: string, file: string, args: string[] = []): Promise<BackEnd> {
   const device = join(repository, "tests/support/tardy-disk.ts");

@@ -4,7 +4,7 @@
  */
 import type { Host } from "../../../core/device.ts";
 import type { Watch } from "../../../core/loop.ts";
-import { EPOLLIN, EPOLLOUT, type Fd, MessageBuffer } from "../../../ffi/mod.ts";
+import { EPOLLIN, EPOLLOUT, type Fd, MessageBuffer, SystemError } from "../../../ffi/mod.ts";
 import type { Settle } from "../display.ts";
 import { MessageHeader, Payload, REPLY } from "./gpu-protocol.ts";
 
@@ -99,7 +99,7 @@ export class GpuSocket implements Disposable {
       this.#blocked = true;
       this.#watch.modify(EPOLLIN | EPOLLOUT);
     } catch (error) {
-      this.#close((error as Error).message);
+      this.#close(reasonOf(error));
     }
   }
 
@@ -133,7 +133,7 @@ export class GpuSocket implements Disposable {
         if (wrong !== null) return this.#close(wrong);
       }
     } catch (error) {
-      this.#close((error as Error).message);
+      this.#close(reasonOf(error));
     }
   }
 
@@ -160,4 +160,10 @@ export class GpuSocket implements Disposable {
     }
     return null;
   }
+}
+
+/** What a socket that failed died of; null when the other side has left, which front-ends may. */
+function reasonOf(error: unknown): string | null {
+  const left = error instanceof SystemError && ["ECONNRESET", "EPIPE"].includes(error.code);
+  return left ? null : (error as Error).message;
 }
