@@ -3,7 +3,7 @@
  * bytes in network order. Nothing is lost here: whoever cannot take more makes the other side wait.
  */
 import { HostChain } from "../../../core/host-chain.ts";
-import { type Host, type Watch } from "../../../core/mod.ts";
+import type { Host, Watch } from "../../../core/mod.ts";
 import {
   accept,
   connectUnix,
@@ -13,7 +13,7 @@ import {
   EPOLLOUT,
   errno,
   errnoText,
-  Fd,
+  type Fd,
   Iovecs,
   libc,
   listenUnix,

@@ -2,8 +2,9 @@
  * A tap interface of the kernel, one descriptor for each queue pair. Frames go to and from the guest's
  * buffers without a copy of ours, with the header that tells what is left to be done to them.
  */
-import { type Host, type Watch } from "../../../core/mod.ts";
+
 import { HostChain } from "../../../core/host-chain.ts";
+import type { Host, Watch } from "../../../core/mod.ts";
 import {
   configureTap,
   detachTap,
@@ -61,7 +62,9 @@ function openQueue(name: string, multi: boolean): Fd {
 export function inheritTapQueues(text: string, pairs: number): Fd[] {
   const numbers = text.split(",").map(Number);
   if (numbers.length !== pairs || !numbers.every((n) => Number.isInteger(n) && n > 2)) {
-    throw new Error(`Cannot use --tap-fd=${text}: it takes one descriptor per queue pair, ${pairs}`);
+    throw new Error(
+      `Cannot use --tap-fd=${text}: it takes one descriptor per queue pair, ${pairs}`,
+    );
   }
   const fds = numbers.map((number) => new Fd(number));
   for (const fd of fds) {
@@ -228,7 +231,7 @@ export class TapPort implements Port {
     this.#retry = null;
     this.#guest.setLink(true);
     this.#queues.forEach((queue, pair) => {
-      if (this.#guest.receivers[pair]!.queue !== null && queue.attached) this.wake(pair);
+      if (this.#guest.receivers[pair]!.running && queue.attached) this.wake(pair);
     });
   }
 
