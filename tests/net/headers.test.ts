@@ -168,7 +168,14 @@ describe("headers of a network driver", () => {
     assert.ok(!arrives(broadcast));
     assert.ok(driver.command(4, 0, 2, 0));
     // What makes no sense changes nothing.
-    const wrong = [[4, 0, 0, 0], [4, 0, 3, 0], [4, 0, 1], [0, 0], [0, 9, 1], [1, 1, 1, 1, 1, 1, 1, 1]];
+    const wrong = [
+      [4, 0, 0, 0],
+      [4, 0, 3, 0],
+      [4, 0, 1],
+      [0, 0],
+      [0, 9, 1],
+      [1, 1, 1, 1, 1, 1, 1, 1],
+    ];
     wrong.push([1, 0, 255, 255, 255, 255], [1, 0, 2, 0, 0, 0, 1, 2], [2, 0, 0, 16], [2, 2, 0, 0]);
     wrong.push([3, 1], [5, 0, 2, 0, 0, 0, 0, 0, 0, 0], [6, 0, 0], [99, 99], [1]);
     for (const [kind, ...rest] of wrong) {

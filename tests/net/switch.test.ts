@@ -128,9 +128,11 @@ describe("the switch's way out", { skip: tapProblem() ?? false }, () => {
   it("is for the guests of VLAN 0", () => {
     using namespace = new Namespace();
     namespace.tap("up0", "10.78.0.1/24");
-    using own = new SwitchProgram(3, ["--tap=up0", "--vlan=0", "--vlan=0", "--vlan=7"], [
-      ...namespace.command(),
-    ]);
+    using own = new SwitchProgram(
+      3,
+      ["--tap=up0", "--vlan=0", "--vlan=0", "--vlan=7"],
+      [...namespace.command()],
+    );
     using first = own.connect(0);
     using second = own.connect(1);
     using other = own.connect(2);
@@ -153,7 +155,10 @@ describe("the table of addresses", () => {
     const table = new MacTable(3, 10);
     table.learn(1, 2, 0);
     table.learn(1 | (5 << 16), 2, 1);
-    assert.deepEqual([table.find(1, 2), table.find(1 | (5 << 16), 2), table.find(2, 1)], [0, 1, -1]);
+    assert.deepEqual(
+      [table.find(1, 2), table.find(1 | (5 << 16), 2), table.find(2, 1)],
+      [0, 1, -1],
+    );
     table.now = 10;
     assert.equal(table.find(1, 2), 0);
     table.learn(1, 2, 2);
