@@ -59,6 +59,8 @@ export class NetDevice implements Device, GuestSide, ControlTarget {
   #mtu: number | null;
   #status: number;
   #moved = false;
+  /** The receive queue that has buffers for frames that may wait. */
+  #woken = -1;
 
   constructor({ port, pairs, mac, mtu, capture, host }: NetSettings) {
     this.#host = host;
@@ -88,8 +90,8 @@ export class NetDevice implements Device, GuestSide, ControlTarget {
     if (index === this.#controlIndex) return handleControl(chain, this);
     const pair = index >> 1;
     if ((index & 1) === 0) {
-      // Buffers to receive into: they are taken when there are frames.
-      this.#port.wake?.(pair);
+      // Buffers to receive into: they are taken when there are frames, and not before this one is back.
+      this.#woken = index;
       return STOP;
     }
     const frame = this.#frame;
@@ -109,7 +111,12 @@ export class NetDevice implements Device, GuestSide, ControlTarget {
   }
 
   flush(queue: Virtqueue): void {
-    if ((queue.index & 1) === 1) this.#port.flush?.(queue.index >> 1);
+    const { index } = queue;
+    if ((index & 1) === 1) this.#port.flush?.(index >> 1);
+    else if (index === this.#woken) {
+      this.#woken = -1;
+      this.#port.wake?.(index >> 1);
+    }
   }
 
   negotiated(features: bigint): void {

@@ -4,7 +4,6 @@
  */
 import type { Frame } from "./frame.ts";
 import type { Offloads } from "./offloads.ts";
-import type { Receiver } from "./receiver.ts";
 import type { NetFeatureName } from "./wire.ts";
 
 /** What `Port.send` returns. */
@@ -17,10 +16,24 @@ export const Sent = {
   WAIT: 2,
 } as const;
 
+/** Where frames for a guest go, by one of its queue pairs; usually a `Receiver`. */
+export interface FrameSink {
+  /** Whether frames can be had at all. */
+  readonly running: boolean;
+  /** Delivers a frame. False when it was dropped, which is counted. */
+  deliver(frame: Frame): boolean;
+  /** The same, unless there is no buffer for it now. Returns an `Outcome`. */
+  offer(frame: Frame): number;
+  /** Reads a frame from a tap and delivers it. Returns an `Outcome`. */
+  readFrom(fd: number): number;
+  /** The end of a batch. */
+  publish(): void;
+}
+
 /** The guest, as its port sees it. */
 export interface GuestSide {
   /** One for each queue pair. Those of pairs that are not in use drop what they get. */
-  readonly receivers: readonly Receiver[];
+  readonly receivers: readonly FrameSink[];
   /** Goes on after `WAIT`. */
   resume(): void;
   /** Tells the guest whether there is a link. */

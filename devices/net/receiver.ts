@@ -15,6 +15,7 @@ import { Counter, type Counters } from "./counters.ts";
 import type { RxFilter } from "./filter.ts";
 import { Frame } from "./frame.ts";
 import { anyOffloads, noOffloads, type Offloads } from "./offloads.ts";
+import type { FrameSink } from "./port.ts";
 import { Header, MAX_FRAME } from "./wire.ts";
 
 const { RX_FRAMES, RX_BYTES, RX_DROPPED, RX_FILTERED } = Counter;
@@ -54,13 +55,14 @@ function overflow(): HostChain {
   return shared;
 }
 
-function readFailure(got: number): number {
+/** What a `read` of a tap that gave no frame means. */
+export function readFailure(got: number): number {
   if (got >= 0) return Outcome.LOST;
   const why = errno();
   return why === EAGAIN || why === EINTR ? Outcome.NOTHING : Outcome.FAILED;
 }
 
-export class Receiver {
+export class Receiver implements FrameSink {
   /** The pair's receive queue while it runs. */
   queue: Virtqueue | null = null;
   headerSize: number = Header.size;
@@ -86,6 +88,10 @@ export class Receiver {
 
   constructor(counters: Counters) {
     this.#counters = counters;
+  }
+
+  get running(): boolean {
+    return this.queue !== null;
   }
 
   /**

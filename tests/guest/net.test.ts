@@ -24,18 +24,18 @@ let guest: Guest;
 
 const md5 = (data: Uint8Array) => createHash("md5").update(data).digest("hex");
 
-/** A program of the lab in the namespace. */
+/**
+ * A netcat that ends when the other side has sent all. It reads from a pipe that nobody writes to: one
+ * with nothing to send would tell its peer at once, which ends on that.
+ */
+const receive = (port: number, into: string, nc: string) =>
+  `rm -f ${into}.pipe; mkfifo ${into}.pipe; exec 3<>${into}.pipe; ${nc} -l -p ${port} <&3 >${into}`;
+
+/** A command line of the lab's shell in the namespace. */
 const inside = (name: string, command: string): Running =>
-  start(
-    name,
-    namespace.command(
-      lab.run,
-      "busybox",
-      "sh",
-      "-c",
-      command.replaceAll("nc ", `${lab.run} busybox nc `),
-    ),
-  );
+  start(name, namespace.command(lab.run, "busybox", "sh", "-c", command));
+
+const hostNc = `${lab.run} busybox nc`;
 
 async function startBackEnd(): Promise<void> {
   const args = ["--tap=tap0", "--queue-pairs=2"];
@@ -57,7 +57,7 @@ async function transfer(during: () => Promise<void> = async () => {}): Promise<v
   const wanted = await guest.run(
     `dd if=/dev/urandom of=/tmp/data bs=1M count=${MEBIBYTES} 2>/dev/null; md5sum /tmp/data`,
   );
-  const server = inside("nc", `nc -l -p 5000 >${file}`);
+  const server = inside("nc", receive(5000, file, hostNc));
   await sleep(300);
   const sending = guest.run("nc 10.77.0.1 5000 </tmp/data", { timeoutMs: 80_000 });
   await during();
@@ -69,9 +69,11 @@ async function transfer(during: () => Promise<void> = async () => {}): Promise<v
 async function fetch(): Promise<void> {
   const data = randomBytes(MEBIBYTES * 1024 * 1024);
   writeFileSync(file, data);
-  const receiving = guest.run("nc -l -p 5001 >/tmp/got; md5sum /tmp/got", { timeoutMs: 80_000 });
+  const receiving = guest.run(`${receive(5001, "/tmp/got", "nc")}; md5sum /tmp/got`, {
+    timeoutMs: 80_000,
+  });
   await sleep(1000);
-  const client = inside("nc", `nc 10.77.0.2 5001 <${file}`);
+  const client = inside("nc", `${hostNc} 10.77.0.2 5001 <${file}`);
   assert.equal((await receiving).split(" ")[0], md5(data));
   await within(10_000, client.ended, "nc to end");
 }
@@ -118,6 +120,7 @@ step("a transfer goes on when the back-end is killed and started again", async (
 });
 
 step("without offloads, on packed rings and with an MTU of 1500 it goes on", async () => {
+  await guest.execute("quit").catch(() => {});
   await guest.stop();
   const off = ["csum", "gso", "guest_csum", "guest_tso4", "guest_tso6", "guest_ecn", "guest_ufo"];
   off.push("host_tso4", "host_tso6", "host_ecn", "host_ufo", "mrg_rxbuf");

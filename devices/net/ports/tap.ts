@@ -231,7 +231,7 @@ export class TapPort implements Port {
     this.#retry = null;
     this.#guest.setLink(true);
     this.#queues.forEach((queue, pair) => {
-      if (this.#guest.receivers[pair]!.queue !== null && queue.attached) this.wake(pair);
+      if (this.#guest.receivers[pair]!.running && queue.attached) this.wake(pair);
     });
   }
 
