@@ -72,6 +72,8 @@ export class Loop implements Disposable {
   #polling: Polling | null = null;
   /** What asked to be looked at, and has to be told when the loop sleeps. */
   readonly #pollees: Pollee[] = [];
+  /** Looking found work in this round. */
+  #foundWork = false;
 
   constructor() {
     this.#waker = createEventFd();
@@ -158,7 +160,7 @@ export class Loop implements Disposable {
     let idle = false;
     while (!this.#stopped) {
       const count = this.#round(this.#timeout(idle ? IDLE_YIELD : SETTLE_YIELD));
-      idle = count === 0;
+      idle = count === 0 && !this.#foundWork;
       const passed = this.#now - lastYield;
       const due = count < 0 || this.#visitSoon;
       if (due || passed >= (idle ? SETTLE_YIELD : BUSY_YIELD)) {
@@ -248,6 +250,7 @@ export class Loop implements Disposable {
   /** Waits for events, looking for work first where that pays. */
   #wait(timeout: number): number {
     const polling = this.#polling;
+    this.#foundWork = false;
     if (polling === null || timeout === 0) return this.#poller.wait(timeout);
     const start = this.#now;
     if (this.#pollees.length > 0) {
@@ -257,7 +260,8 @@ export class Loop implements Disposable {
       // What came just before that is work, and what it asks for comes first.
       if (this.#pollees.length > 0 || this.#deferred.length > 0) return this.#poller.wait(0);
     }
-    const count = this.#poller.wait(timeout);
+    const limit = this.#foundWork ? Math.min(timeout, SETTLE_YIELD) : timeout;
+    const count = this.#poller.wait(limit);
     if (count > 0) polling.worked(performance.now() - start);
     return count;
   }
@@ -278,6 +282,7 @@ export class Loop implements Disposable {
       if (!worked && turn % CLOCK_TURNS !== 0) continue;
       const now = performance.now();
       if (worked) {
+        this.#foundWork = true;
         polling.worked(last - since);
         polling.hit();
         since = now;

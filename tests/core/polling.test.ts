@@ -66,6 +66,8 @@ class Undisturbed extends Polling {
   override stolen(): boolean {
     return false;
   }
+
+  override missed(): void {}
 }
 
 describe("A loop that polls", () => {
@@ -143,7 +145,7 @@ describe("A loop that polls", () => {
       await loop.run();
       assert.equal(done, OFFERS);
       assert.equal(t.ring.reap().length, 1, "the last one was kicked for");
-      assert.ok(kicks < OFFERS / 2, `${kicks} kicks for ${OFFERS} chains`);
+      assert.ok(kicks < OFFERS * 0.9, `${kicks} kicks for ${OFFERS} chains`);
       kick.close();
     } finally {
       t.dispose();
