@@ -1,18 +1,7 @@
 /** What the kernel knows about a process. */
 import { readdirSync, readFileSync, readlinkSync } from "node:fs";
 
-/** False also for a process that has ended and was not waited for yet. */
-export function isAlive(pid: number): boolean {
-  try {
-    const stat = readFileSync(`/proc/${pid}/stat`, "utf8");
-    const state = stat.slice(stat.lastIndexOf(")") + 2)[0];
-    if (state !== "Z" && state !== "X") return true;
-    // Descriptors stay open until the last thread is gone, which need not be the first one.
-    return readdirSync(`/proc/${pid}/task`).length > 1;
-  } catch {
-    return false;
-  }
-}
+export { isAlive, isListening } from "../../frontend/conform/process.ts";
 
 /** Open descriptors by what they refer to, as `anon_inode:[eventfd]`. */
 export function openFiles(pid: number): Map<string, number> {
@@ -51,14 +40,3 @@ export const residentSize = (pid: number): number => statusField(pid, "VmRSS");
 
 /** The program file that a process runs. */
 export const programOf = (pid: number): string => readlinkSync(`/proc/${pid}/exe`);
-
-/** Tells whether somebody listens on a path; the file alone may be a killed program's. */
-export function isListening(path: string): boolean {
-  // Columns: Num RefCount Protocol Flags Type St Inode Path. This flag marks a listener.
-  const ACCEPTING = 0x10000;
-  const lines = readFileSync("/proc/net/unix", "utf8").split("\n");
-  return lines.some((line) => {
-    const fields = line.trim().split(/\s+/);
-    return fields[7] === path && (Number.parseInt(fields[3]!, 16) & ACCEPTING) !== 0;
-  });
-}
