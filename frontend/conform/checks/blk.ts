@@ -308,8 +308,7 @@ export const blk: readonly Check[] = [
       ring.describe(0, { address: at, length: 8, flags: 1, next: 1 });
       ring.describe(1, { address: at + 64, length: 1, flags: 2 });
       ring.offer(0);
-      ring.publish();
-      lane.vring.kick.signal();
+      lane.forceKick();
       play.pause(20);
       play.expectAlive();
     },

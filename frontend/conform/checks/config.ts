@@ -203,8 +203,7 @@ export const configuration: readonly Check[] = [
       const { ring } = lane.vring;
       const shown = ring.shownUsedIndex;
       lane.submit();
-      ring.publish();
-      lane.vring.kick.signal();
+      lane.forceKick();
       play.pause();
       expectEqual("a used index that stays", ring.shownUsedIndex, shown);
       const again = play.lane(lane.frontend);

@@ -252,8 +252,7 @@ export const handshake: readonly Check[] = [
     run(play) {
       const lane = play.parked();
       for (let i = 0; i < 4; i++) lane.submit();
-      lane.vring.ring.publish();
-      lane.vring.kick.signal();
+      lane.forceKick();
       setUp(lane, QEMU);
       lane.finish();
     },
@@ -265,8 +264,7 @@ export const handshake: readonly Check[] = [
     run(play) {
       const lane = play.parked();
       for (let i = 0; i < 4; i++) lane.submit();
-      lane.vring.ring.publish();
-      lane.vring.kick.signal();
+      lane.forceKick();
       setUp(lane, ["size", "base", "addresses", "kick", "enable"]);
       play.pause();
       setUp(lane, ["call"]);

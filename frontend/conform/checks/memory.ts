@@ -310,8 +310,7 @@ export const memory: readonly Check[] = [
       const [region] = lane.frontend.memory.regions;
       tell(lane.connection, M.REM_MEM_REG, singleRegion(fieldsOf(region!)));
       lane.submit();
-      lane.vring.ring.publish();
-      lane.vring.kick.signal();
+      lane.forceKick();
       play.pause();
       play.expectAlive();
     },
