@@ -33,6 +33,14 @@ test("vhost-user-rng fails nothing", options, async () => {
   assert.ok(results.filter(({ outcome }) => outcome === "pass").length >= 50);
 });
 
+test("vhost-user-input fails nothing", options, async () => {
+  using folder = new Folder();
+  const command = ours("vhost-user-input", `--listen=${folder.at("listen")}`);
+  const results = await examine(command, { device: "input" });
+  assert.deepEqual(failures(results), []);
+  assert.ok(results.filter(({ outcome }) => outcome === "pass").length >= 50);
+});
+
 test("without a device, what needs one is skipped and not passed", options, async () => {
   const only = ["negotiation.features", "rings.split-one"];
   const results = await examine(ours("vhost-user-rng", ""), { only });
