@@ -31,7 +31,7 @@ export default defineConfig({
   splitting: true,
   external: ["bun:ffi", /^node:/],
   // Loading its many small files one by one costs more than all of the rest of a start.
-  noExternal: ["typebox"],
+  noExternal: ["typebox", "fast-png"],
   clean: true,
   outDir: "dist",
 });

@@ -12,7 +12,10 @@ function render(name: string): string {
   if (record === null) return "";
   const { date, cpu, cores, kernel, memoryGiB, load: busy, harness } = record.environment;
   const where = `${date} UTC, ${cores} x ${cpu}, ${memoryGiB} GiB, Linux ${kernel}`;
-  const sections = record.sections.map(({ title, rows }) => `### ${title}\n\n${table(rows)}\n`);
+  const sections = record.sections.map(({ title, chart, rows }) => {
+    const picture = chart === undefined ? "" : `\n![${title}](results/${chart})\n`;
+    return `### ${title}\n\n${table(rows)}\n${picture}`;
+  });
   return `${sections.join("\n")}\n${where}, harness ${harness}, load at the end ${busy}.\n`;
 }
 

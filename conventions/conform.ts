@@ -10,6 +10,7 @@ import {
   groupOf,
   jsonReport,
   junitReport,
+  kindOf,
   listText,
   type Offer,
   probe,
@@ -41,7 +42,9 @@ const conformOptions = Type.Object({
     Type.Union(
       deviceKinds.map((kind) => Type.Literal(kind)),
       {
-        description: "What the device is, to make requests; a disk's first 32 KiB are overwritten",
+        description:
+          "What the device is, to make requests; by default what GET_BACKEND_SPECS says, where that " +
+          "is served. A disk's first 32 KiB are overwritten",
       },
     ),
   ),
@@ -84,11 +87,7 @@ function pattern(text: string): RegExp {
 }
 
 /** The checks that were asked for. Throws `UsageError` for a word that names none. */
-function choose(
-  only: string | undefined,
-  group: string | undefined,
-  candidates: readonly Check[],
-): readonly Check[] {
+function choose(only: string | undefined, group: string | undefined): readonly Check[] {
   const words = (text: string | undefined) => text?.split(",").filter((word) => word !== "");
   const [ids, groups] = [words(only), words(group)];
   for (const id of ids ?? []) {
@@ -102,7 +101,7 @@ function choose(
       throw new UsageError(`There is no group "${name}": there are ${known.join(", ")}`);
     }
   }
-  return candidates.filter(
+  return checks.filter(
     ({ id }) =>
       (ids === undefined || ids.some((word) => pattern(word).test(id))) &&
       (groups === undefined || groups.includes(groupOf(id))),
@@ -121,13 +120,21 @@ function print(text: string): void {
   console.log(text);
 }
 
+/** Those of the chosen checks that are about a device. Throws `UsageError` when there are none. */
+function applicable(chosen: readonly Check[], device: DeviceKind | null): readonly Check[] {
+  const known = new Set(checksOf(device));
+  const left = chosen.filter((check) => known.has(check));
+  if (left.length > 0) return left;
+  throw new UsageError("No check for this device is in --only and in --group");
+}
+
 async function report(
   target: Target,
+  offer: Offer,
   device: DeviceKind | null,
   chosen: readonly Check[],
   format: Format,
 ): Promise<readonly Result[]> {
-  const offer: Offer = probe(target);
   const width = Math.max(...chosen.map(({ id }) => id.length));
   const color = process.stdout.isTTY === true && !process.env.NO_COLOR;
   let number = 0;
@@ -156,14 +163,12 @@ export async function runConform(args: readonly string[]): Promise<number> {
     return ExitStatus.OK;
   }
   if (positionals.length > 0) throw new UsageError(`Unexpected argument "${positionals[0]}"`);
-  const kind = (device as DeviceKind) ?? null;
-  const candidates = list && kind === null ? checks : checksOf(kind);
-  const chosen = choose(only as string | undefined, group as string | undefined, candidates);
+  const named = (device as DeviceKind) ?? null;
+  const chosen = choose(only as string | undefined, group as string | undefined);
   if (list) {
-    console.log(listText(chosen));
+    console.log(listText(named === null ? chosen : applicable(chosen, named)));
     return ExitStatus.OK;
   }
-  if (chosen.length === 0) throw new UsageError("No check is in --only and in --group");
   if ((socketPath === undefined) === (exec === undefined)) {
     throw new UsageError("Give either --socket-path=PATH or --exec=COMMAND");
   }
@@ -176,7 +181,9 @@ export async function runConform(args: readonly string[]): Promise<number> {
       ? Target.exec(exec, options)
       : Target.at(socketPath as string, options);
   const format = json ? "json" : (values.format as Format);
-  const results = await report(target, kind, chosen, format);
+  const offer = probe(target);
+  const kind = named ?? (offer.specs === null ? null : kindOf(offer.specs));
+  const results = await report(target, offer, kind, applicable(chosen, kind), format);
   const failures = results.filter(({ outcome }) => outcome === "fail").length;
   return failures === 0 ? ExitStatus.OK : ExitStatus.FAILED;
 }

@@ -14,7 +14,9 @@ import { closest, UsageError } from "./usage.ts";
 export const publicModules: Readonly<Record<string, string>> = {
   "@ringside/vhost": "mod",
   "@ringside/vhost/devices/blk": "devices/blk/mod",
+  "@ringside/vhost/devices/gpu": "devices/gpu/mod",
   "@ringside/vhost/devices/input": "devices/input/mod",
+  "@ringside/vhost/devices/net": "devices/net/mod",
   "@ringside/vhost/devices/rng": "devices/rng/mod",
   "@ringside/vhost/frontend": "frontend/mod",
   "@ringside/vhost/ffi": "ffi/mod",

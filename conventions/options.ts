@@ -6,9 +6,9 @@ import { type TObject, type TSchema, Type } from "typebox";
 
 /** Options that every back-end program has. */
 export const commonOptions = Type.Object({
-  socketPath: Type.Optional(
-    Type.String({ description: "Listen on this Unix socket; it is created and removed" }),
-  ),
+  socketPath: Type.Array(Type.String({ placeholder: "PATH" }), {
+    description: "Listen on this Unix socket; it is created and removed",
+  }),
   fd: Type.Optional(
     Type.Integer({
       minimum: 0,

@@ -6,15 +6,19 @@ import type { AnyDevice } from "../core/device.ts";
 import type { Log } from "../core/log.ts";
 import { capabilitiesOf } from "./capabilities.ts";
 import { programName } from "./help.ts";
+import type { Endpoint } from "./serve.ts";
 import { ExitStatus, reportFailure, UsageError } from "./usage.ts";
 import type { CommandLine, CommonValues } from "./values.ts";
 
-function endpointOf({ socketPath, fd }: CommonValues) {
-  if (socketPath !== undefined && fd !== undefined) {
+function endpointsOf(device: AnyDevice, { socketPath, fd }: CommonValues): Endpoint[] {
+  if (socketPath.length > 0 && fd !== undefined) {
     throw new UsageError("Cannot use --socket-path together with --fd");
   }
-  if (socketPath !== undefined) return { socketPath };
-  if (fd !== undefined) return { fd };
+  if (socketPath.length > 1 && device.openMany === undefined) {
+    throw new UsageError("Cannot use --socket-path twice");
+  }
+  if (socketPath.length > 0) return socketPath.map((path) => ({ socketPath: path }));
+  if (fd !== undefined) return [{ fd }];
   throw new UsageError("Missing option: give --socket-path=PATH or --fd=FDNUM");
 }
 
@@ -46,23 +50,25 @@ async function serveUntilSignal(
   { common, device: options }: CommandLine,
   log: Log,
 ): Promise<void> {
-  const endpoint = endpointOf(common);
+  const endpoints = endpointsOf(device, common);
   const { runDevice } = await import("./serve.ts");
   const end = new AbortController();
   for (const signal of ["SIGTERM", "SIGINT"] as const) process.on(signal, () => end.abort());
   // Without this, SIGHUP would end the process while the device is being opened.
   let reload = (): void => {};
   process.on("SIGHUP", () => reload());
-  await runDevice(device, options, endpoint, {
+  await runDevice(device, options, endpoints, {
     log,
     without: common.without,
     signal: end.signal,
     iommu: common.iommu,
     postcopy: common.postcopy,
     drafts: common.draft,
-    ready(backend) {
+    ready(backends) {
       surviveStrayErrors(log);
-      reload = () => backend.reload();
+      reload = () => {
+        for (const backend of backends) backend.reload();
+      };
     },
   });
 }

@@ -1,6 +1,6 @@
-/** Serves one device on one socket, from opening to closing. */
+/** Serves a device on its socket, or several on theirs, from opening to closing. */
 import type { Static, TObject } from "typebox";
-import { type Backend, openBackend } from "../core/backend.ts";
+import { type Backend, openBackends } from "../core/backend.ts";
 import type { AnyDevice, DeviceDefinition } from "../core/device.ts";
 import type { DraftName } from "../core/drafts.ts";
 import { Log } from "../core/log.ts";
@@ -19,7 +19,7 @@ export interface RunContext {
   /** Ends everything. */
   readonly signal: AbortSignal;
   /** Called when front-ends can connect. */
-  readonly ready?: ((backend: Backend) => void) | undefined;
+  readonly ready?: ((backends: readonly Backend[]) => void) | undefined;
   /** Features not to offer, as `inflight-shmfd`. */
   readonly without?: readonly string[] | undefined;
   /** Leaves the JavaScript event loop free for other things; each wake-up costs 50 us more. */
@@ -60,14 +60,19 @@ function attach(backend: Backend, endpoint: Endpoint, loop: Loop, log: Log): () 
   return () => {};
 }
 
+/** Ends back-ends, and is done when all of them are released. */
+async function closeAll(backends: readonly Backend[]): Promise<void> {
+  await Promise.all(backends.map((backend) => backend.close()));
+}
+
 /**
- * Opens a device with complete options and serves it until `signal` is aborted or a connected
- * socket is at its end. Throws when the device or the socket cannot be opened.
+ * Opens a device with complete options for each endpoint and serves it until `signal` is aborted or
+ * a connected socket is at its end. Throws when a device or a socket cannot be opened.
  */
 export async function runDevice(
   definition: AnyDevice,
   options: unknown,
-  endpoint: Endpoint,
+  endpoints: readonly Endpoint[],
   { log, signal, ready, without, events, iommu, postcopy, drafts }: RunContext,
 ): Promise<void> {
   using loop = new Loop();
@@ -78,34 +83,36 @@ export async function runDevice(
     failure ??= reason;
     end();
   };
-  const context = { loop, log, without, iommu, postcopy, drafts, failed };
-  const opening = openBackend(definition, options, context).catch(explainFailure);
-  const backend = await Promise.race([opening, aborted(signal)]);
-  if (backend === null) {
-    opening.then(
-      (late) => late.close(),
-      () => {},
-    );
+  const contexts = endpoints.map(({ socketPath }) => {
+    const own = endpoints.length === 1 ? log : log.with({ socket: socketPath });
+    return { loop, log: own, without, iommu, postcopy, drafts, failed };
+  });
+  const opening = openBackends(definition, options, contexts).catch(explainFailure);
+  const backends = await Promise.race([opening, aborted(signal)]);
+  if (backends === null) {
+    opening.then(closeAll, () => {});
     return;
   }
-  let undo = (): void => {};
+  const undo: (() => void)[] = [];
   try {
-    undo = attach(backend, endpoint, loop, log);
-    end = () => void backend.close().then(() => loop.stop());
+    for (const [i, endpoint] of endpoints.entries()) {
+      undo.push(attach(backends[i]!, endpoint, loop, log));
+    }
+    end = () => void closeAll(backends).then(() => loop.stop());
     signal.addEventListener("abort", end, { once: true });
     if (failure !== null) throw failure;
     if (!signal.aborted) {
-      ready?.(backend);
+      ready?.(backends);
       await loop.run();
     }
-    await backend.close();
+    await closeAll(backends);
     if (failure !== null) throw failure;
   } catch (error) {
     // Not awaited: a loop that failed does not come back for what is in flight.
-    backend.close();
+    closeAll(backends);
     throw error;
   } finally {
-    undo();
+    for (const step of undo) step();
   }
 }
 
@@ -152,7 +159,7 @@ export async function serve<O extends TObject>(
     throw new TypeError("Cannot serve a device: give either socketPath or fd");
   }
   const complete = await completeOptions(device.options, options as Record<string, unknown>);
-  await runDevice(device, complete, settings, {
+  await runDevice(device, complete, [settings], {
     log,
     signal: settings.signal ?? new AbortController().signal,
     ready: () => ready?.(),

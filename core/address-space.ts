@@ -66,11 +66,9 @@ const GIB = 2 ** 30;
 /** The offset of an address in its GiB. */
 const OFFSET_MASK = GIB - 1;
 /** Guests put the buffers of a request into several regions, so each GiB has a place of its own. */
-const CACHE_BITS = 6;
-/** Spreads the numbers of GiBs, which differ by powers of two, over the places. */
+const CACHE_BITS = 4;
+/** Spreads the upper halves of addresses, which differ by powers of two, over the places. */
 const SPREAD = 0x9e3779b1;
-/** A place has four numbers. */
-const PLACE_BITS = 2;
 
 const KEY = 0;
 const SHIFT = 1;
@@ -78,20 +76,15 @@ const END = 2;
 const SLOT = 3;
 
 /**
- * The fields of a place: the number of the GiB as `gibOf` has it, what makes an index into the
- * window's views of an offset in the GiB, the end of what the window holds as such an index, and the
- * window's slot.
+ * The fields of a place: the upper half of the addresses that it is about, what makes an index into the
+ * window's views of an offset in the GiB, the end of what the window holds as such an index, which is 0
+ * for a place that is about nothing, and the window's slot.
  */
 export const Place = { KEY, SHIFT, END, SLOT, OFFSET_MASK } as const;
 
-/** The number of the GiB that an address below 2^53 lies in, from the address's two halves. */
-export function gibOf(high: number, low: number): number {
-  return (high << 2) | (low >>> 30);
-}
-
-/** The index in `places` for a GiB. */
-export function placeOf(gib: number): number {
-  return (Math.imul(gib, SPREAD) >>> (32 - CACHE_BITS)) << PLACE_BITS;
+/** The index in `places` for an address in two halves: four places of four numbers for each upper half. */
+export function placeOf(high: number, low: number): number {
+  return ((Math.imul(high, SPREAD) >>> (32 - CACHE_BITS)) << 4) | ((low >>> 28) & 12);
 }
 
 /** What addresses mean to the devices of one session. */
@@ -103,7 +96,7 @@ export class AddressSpace {
   /**
    * For each GiB, as far as they do not share a place, where the buffer found last there was. Integers only: they cost a third of doubles. For virtqueues, which look first.
    */
-  readonly places: Int32Array = new Int32Array(1 << (CACHE_BITS + PLACE_BITS)).fill(-1);
+  readonly places: Int32Array = new Int32Array(1 << (CACHE_BITS + 4));
   /** Index into the views of the window that `locate` found, and the window's slot. */
   offset = 0;
   /** How often the windows have changed. */
@@ -125,21 +118,24 @@ export class AddressSpace {
    * is for both kinds of access; a translation may not be.
    */
   locate(high: number, low: number, length: number, _access: number): number {
-    const gib = gibOf(high, low);
-    const at = placeOf(gib);
+    const at = placeOf(high, low);
     const places = this.places;
-    if (places[at] === gib) {
-      const offset = ((low & OFFSET_MASK) + places[at + SHIFT]!) | 0;
-      if (offset >= 0 && (length - 1) >>> 0 < places[at + END]! - offset) {
-        this.offset = offset;
-        return places[at + SLOT]!;
-      }
+    const offset = ((low & OFFSET_MASK) + places[at + SHIFT]!) | 0;
+    const end = places[at + END]!;
+    // Unsigned on both sides, which engines compare as integers.
+    if (
+      places[at] === high &&
+      offset >>> 0 < end >>> 0 &&
+      (length - 1) >>> 0 < (end - offset) >>> 0
+    ) {
+      this.offset = offset;
+      return places[at + SLOT]!;
     }
-    return this.#relocate(high, low, length, gib, at);
+    return this.#relocate(high, low, length, at);
   }
 
   /** Makes the window that holds an address the one that is remembered for its GiB. */
-  #relocate(high: number, low: number, length: number, gib: number, at: number): number {
+  #relocate(high: number, low: number, length: number, at: number): number {
     const start = high * 4294967296 + (low >>> 0);
     const window = this.find(start);
     if (window === null || length <= 0 || start + length > window.end) return -1;
@@ -150,7 +146,7 @@ export class AddressSpace {
     // A window that begins before its first address is rare, and found by the long way.
     if (window.base === window.origin) {
       const places = this.places;
-      places[at + KEY] = gib;
+      places[at + KEY] = high;
       places[at + SHIFT] = shift;
       places[at + END] = end;
       places[at + SLOT] = window.slot;
@@ -198,7 +194,7 @@ export class AddressSpace {
       this.slots[free] = window;
     }
     this.#windows = windows.sort((a, b) => a.base - b.base);
-    this.places.fill(-1);
+    this.places.fill(0);
     this.changes++;
   }
 }

@@ -76,6 +76,28 @@ export async function openBackend(
   options: unknown,
   context: BackendContext,
 ): Promise<Backend> {
+  const { host, attach } = prepare(definition, context);
+  return attach(options, await definition.open(options, host));
+}
+
+/** Opens one device for each of `contexts`, which have a loop in common, as `openMany` makes them. */
+export async function openBackends(
+  definition: AnyDevice,
+  options: unknown,
+  contexts: readonly BackendContext[],
+): Promise<Backend[]> {
+  if (contexts.length === 1) return [await openBackend(definition, options, contexts[0]!)];
+  if (definition.openMany === undefined) {
+    throw new Error(`Cannot serve ${contexts.length} sockets: the device serves one`);
+  }
+  const places = contexts.map((context) => prepare(definition, context));
+  const hosts = places.map(({ host }) => host);
+  const opened = await definition.openMany(options, hosts);
+  return places.map(({ attach }, i) => attach(options, opened[i]!));
+}
+
+/** What a device is lent, and how it becomes a back-end once it is open. */
+function prepare(definition: AnyDevice, context: BackendContext) {
   const { loop, log } = context;
   if (definition.config.size > MAX_CONFIG_SIZE) {
     throw new RangeError(`Cannot serve a config space of ${definition.config.size} bytes`);
@@ -91,22 +113,24 @@ export async function openBackend(
       if (backend === null) early.push(changes);
       else backend.updateConfig(changes);
     },
-    watch: (fd, onReadable) => loop.watch(fd, EPOLLIN, guarded(onReadable, log)),
+    watch: (fd, onReady, events = EPOLLIN) => loop.watch(fd, events, guarded(onReady, log)),
     every: (milliseconds, task) => loop.every(milliseconds, guarded(task, log)),
     after: (milliseconds, task) => loop.after(milliseconds, guarded(task, log)),
     fail: context.failed ?? (({ message }) => log.error(`The device cannot go on: ${message}`)),
   };
-  const opened: Opened<TObject, string> = await definition.open(options, host);
-  backend = new Backend(definition, options, opened, { ...context, frontEnd });
-  for (const changes of early) backend.updateConfig(changes);
-  return backend;
+  const attach = (options: unknown, opened: Opened<TObject, string>): Backend => {
+    backend = new Backend(definition, options, opened, { ...context, frontEnd });
+    for (const changes of early) backend.updateConfig(changes);
+    return backend;
+  };
+  return { host, attach };
 }
 
 /** Keeps a device's mistake in a callback from ending the loop. */
-function guarded(task: () => void, log: Log): () => void {
-  return () => {
+function guarded<A extends unknown[]>(task: (...args: A) => void, log: Log): typeof task {
+  return (...args) => {
     try {
-      task();
+      task(...args);
     } catch (error) {
       log.error("The device failed in a callback", { reason: reasonOf(error) });
     }

@@ -6,6 +6,7 @@ import type { CryptoSessionRequest } from "./crypto-session.ts";
 import type { DeclaredProtocol } from "./declared-protocol.ts";
 import type { Layout } from "./layout.ts";
 import type { Log } from "./log.ts";
+import type { Watch } from "./loop.ts";
 
 /** The handler keeps the chain (`chain.hold()`) and completes it later. */
 export const PENDING = -1;
@@ -20,6 +21,11 @@ export interface Virtqueue {
   readonly name: string;
   /** Descriptors in the ring. */
   readonly size: number;
+  /**
+   * The ring began anew: its driver is another one than before, if there was one. False for a ring
+   * that goes on, as after a pause of the guest.
+   */
+  readonly fresh: boolean;
   /** The chain that `next` loaded; the same object every time. */
   readonly chain: Chain;
   /** Chains taken and not completed yet. */
@@ -29,8 +35,11 @@ export interface Virtqueue {
    * device-initiated traffic; ask for a kick with `resume` when it came too early.
    */
   next(): boolean;
-  /** Makes the chain that `next` loaded available again. */
-  putBack(): void;
+  /**
+   * Makes a chain available again, the one that `next` loaded unless `head` names another: always the
+   * latest of those taken and not put back, which must not be completed.
+   */
+  putBack(head?: number): void;
   /** Stages a chain in the used ring, by its `head`. `written` counts bytes. */
   complete(head: number, written: number): void;
   /** Shows staged completions to the driver and notifies it if it wants that. */
@@ -54,6 +63,11 @@ export interface Device {
    * flight.
    */
   stopping?(queue: Virtqueue): void;
+  /**
+   * The vring stops without waiting for held chains, after `stopping`: another back-end will carry out
+   * whatever is in flight. What nobody can take back any more must end before this returns.
+   */
+  abandoning?(queue: Virtqueue): void;
   /** Last-moment changes to a copy of the config space that is about to be read. */
   readConfig?(config: Uint8Array): void;
   /**
@@ -69,6 +83,11 @@ export interface Device {
   rarp?(mac: Uint8Array): void | Promise<void>;
   /** NET_MTU: the guest sends packets of up to `bytes` bytes. Throw `ProtocolError` to refuse it. */
   mtu?(bytes: number): void | Promise<void>;
+  /**
+   * GPU_SET_SOCKET: `socket` leads to the front-end's displays, in place of the one before, and is the
+   * device's to close. Throw `ProtocolError` to refuse it, which leaves it to the framework.
+   */
+  displaySocket?(socket: Fd): void;
   /** CRYPTO_SESSION: opens a session and returns its id, from 0 on. Throw to refuse it. */
   createCryptoSession?(request: CryptoSessionRequest): number | bigint | Promise<number | bigint>;
   /** CRYPTO_SESSION: throw `ProtocolError` when there is no such session. */
@@ -135,8 +154,11 @@ export interface Host<C extends TObject = TObject> {
   readonly frontEnd: FrontEndServices;
   /** Changes fields of the config space and announces it to the front-end. */
   updateConfig(changes: Partial<Static<C>>): void;
-  /** Calls `onReadable` while `fd` has something to read. Never close `fd` before disposing this. */
-  watch(fd: number, onReadable: () => void): Disposable;
+  /**
+   * Calls `onReady` while one of `events` is there, with those that are; EPOLLIN, which is something to
+   * read, by default. `modify` changes them, to 0 for a pause. Never close `fd` before disposing this.
+   */
+  watch(fd: number, onReady: (events: number) => void, events?: number): Watch;
   /** Calls `task` every `milliseconds` until disposed. */
   every(milliseconds: number, task: () => void): Disposable;
   /** Calls `task` once after `milliseconds`, unless disposed before. */
@@ -198,12 +220,24 @@ export interface DeviceDefinition<
   readonly inOrder?: boolean;
   /** Opens what the device serves. Throw `Error` with one clear sentence when that fails. */
   open(options: Static<O>, host: Host<C>): Opened<C, NoInfer<F>> | Promise<Opened<C, NoInfer<F>>>;
+  /**
+   * Opens as many devices as there are `hosts`, which one program serves on a socket each and which may
+   * have to do with one another, as the ports of a switch. Without it there is one.
+   */
+  openMany?(
+    options: Static<O>,
+    hosts: readonly Host<C>[],
+  ): readonly Opened<C, NoInfer<F>>[] | Promise<readonly Opened<C, NoInfer<F>>[]>;
 }
 
 /** Any device, whatever its options and config space are. */
-export type AnyDevice = Omit<DeviceDefinition<any, any, string>, "queues" | "open"> & {
+export type AnyDevice = Omit<DeviceDefinition<any, any, string>, "queues" | "open" | "openMany"> & {
   readonly queues: readonly QueueSpec[] | ((options: any) => readonly QueueSpec[]);
   open(options: any, host: any): Opened<any, any> | Promise<Opened<any, any>>;
+  openMany?(
+    options: any,
+    hosts: any,
+  ): readonly Opened<any, any>[] | Promise<readonly Opened<any, any>[]>;
 };
 
 /** Gives a device declaration its types. */

@@ -1,5 +1,6 @@
 /** Handling the available chains of one virtqueue: the loop that no device has to write. */
 import { type Device, STOP } from "./device.ts";
+import { GuestError } from "./errors.ts";
 import { TranslationMiss } from "./iotlb.ts";
 import type { Queue } from "./queue.ts";
 
@@ -39,7 +40,7 @@ export class Drain {
       if (this.#handling) queue.putBack();
       this.#handling = false;
       // What comes before a chain that has to wait does not wait with it.
-      if (error instanceof TranslationMiss) this.#publish();
+      if (error instanceof TranslationMiss || error instanceof GuestError) this.#publish();
       else queue.publish();
       throw error;
     } finally {

@@ -30,3 +30,4 @@ export { GuestError, ProtocolError } from "./errors.ts";
 export { describeBits, has, mask, RingFeature, VhostFeature } from "./features.ts";
 export { type Layout, layout, le16, le32, le64, le64Array, raw, u8 } from "./layout.ts";
 export { Log, type LogFields, type LogLevel, type LogRecord, type LogSink } from "./log.ts";
+export type { Watch } from "./loop.ts";

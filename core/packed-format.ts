@@ -39,7 +39,7 @@ const WRAP = 0x8000;
 export const Position = { SLOT, WRAP } as const;
 
 /** Both positions of a ring that nobody has used, as SET_VRING_BASE encodes them. */
-const FRESH = 0x8000_8000;
+export const FRESH = 0x8000_8000;
 
 export const rules: Rules = {
   descriptor: "virtio 1.3 2.8.13",

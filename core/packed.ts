@@ -15,7 +15,7 @@
  * a plain access.
  */
 import { runtime } from "../ffi/mod.ts";
-import { gibOf, Place, placeOf } from "./address-space.ts";
+import { Place, placeOf } from "./address-space.ts";
 import { readableAfterWritable } from "./chain.ts";
 import { InOrder } from "./in-order.ts";
 import { PackedInflight, type RecordedChain } from "./inflight-packed.ts";
@@ -32,6 +32,7 @@ import {
   twice,
 } from "./packed-format.ts";
 import { badAddress, Descriptor, markPages, Queue, type QueueOptions } from "./queue.ts";
+import { Replay } from "./replay.ts";
 
 const { WRITE, INDIRECT, ADDRESS_LIMIT } = Descriptor;
 const { SHIFT, END, SLOT: PLACE_SLOT, OFFSET_MASK } = Place;
@@ -73,10 +74,7 @@ export class PackedQueue extends Queue {
   #gate = 0;
   #gateFlags = 0;
   readonly #inflight: PackedInflight | null = null;
-  /** Requests to submit again, before anything else. */
-  readonly #replay: RecordedChain[] = [];
-  /** The loaded chain, when it is one of those. */
-  #replaying: RecordedChain | null = null;
+  readonly #replay: Replay<RecordedChain>;
 
   constructor(options: QueueOptions) {
     super(options, rules);
@@ -93,10 +91,10 @@ export class PackedQueue extends Queue {
     if (inflight != null) {
       const { bytes, queueSize } = inflight;
       this.#inflight = new PackedInflight(bytes, queueSize, this.#halves, base >>> 16);
-      this.#replay.push(...this.#inflight.replay);
       base = this.#inflight.base ?? base;
-      if (this.log !== null) this.#markReplay(base >>> 16);
     }
+    this.#replay = new Replay(this.#inflight?.replay);
+    if (this.log !== null) this.#markReplay(base >>> 16);
     const available = base & 0xffff;
     const used = base >>> 16;
     this.#nextAvailable = available & SLOT;
@@ -108,7 +106,7 @@ export class PackedQueue extends Queue {
   }
 
   get replays(): number {
-    return this.#replay.length;
+    return this.#replay.waiting.length;
   }
 
   get base(): number {
@@ -120,7 +118,7 @@ export class PackedQueue extends Queue {
   protected load(): boolean {
     const first = this.#nextAvailable;
     const words = this.#words;
-    if (this.#replay.length > 0) return this.#loadAgain(this.#replay[0]!);
+    if (this.#replay.waiting.length > 0) return this.#loadAgain(this.#replay.waiting[0]!);
     const at = first << 2;
     // Orders the rest of the chain, which is read next, after the flags.
     const link = Atomics.load(words, at + 3);
@@ -154,8 +152,7 @@ export class PackedQueue extends Queue {
     this.chain.head = id;
     this.#slots[id] = slots;
     this.inFlight++;
-    this.#replay.shift();
-    this.#replaying = recorded;
+    this.#replay.submitted();
     if (this.log !== null) this.remember(id);
     if (this.#order !== null) this.#order.take(id);
     return true;
@@ -195,21 +192,21 @@ export class PackedQueue extends Queue {
       const low = table[at]!;
       const high = table[at + 1]!;
       const length = table[at + 2]!;
-      if ((high & ADDRESS_LIMIT) !== 0) {
-        throw badAddress((listed ? at : at - first) >> 2, low, high, rules.descriptor);
-      }
       const write = (link >>> WRITE_SHIFT) & 1;
-      const gib = gibOf(high, low);
-      const place = placeOf(gib);
+      const place = placeOf(high, low);
       const offset = ((low & OFFSET_MASK) + places[place + SHIFT]!) | 0;
+      const end = places[place + END]!;
       const span = count << 2;
       if (
-        places[place] !== gib ||
-        offset < 0 ||
+        places[place] !== high ||
+        offset >>> 0 >= end >>> 0 ||
         // Also true for a length of 0.
-        (length - 1) >>> 0 >= places[place + END]! - offset ||
+        (length - 1) >>> 0 >= (end - offset) >>> 0 ||
         span >= spans.length
       ) {
+        if ((high & ADDRESS_LIMIT) !== 0) {
+          throw badAddress((listed ? at : at - first) >> 2, low, high, rules.descriptor);
+        }
         chain.setCounts(count, readableCount, readableBytes, writableBytes);
         chain.append(high, low, length, write !== 0);
         ({ count, readableCount, readableBytes, writableBytes, spans } = chain);
@@ -260,24 +257,22 @@ export class PackedQueue extends Queue {
       this.#availableFlags ^= OWNER;
     }
     this.#nextAvailable = next;
-    this.#replaying = null;
-    if (this.#inflight !== null) this.#inflight.take(this.#words, first, slots, id);
+    if (this.#inflight !== null) {
+      this.#replay.taken();
+      this.#inflight.take(this.#words, first, slots, id);
+    }
     if (this.log !== null) this.remember(id);
     if (this.#order !== null) this.#order.take(id);
   }
 
-  putBack(): void {
+  putBack(id: number = this.chain.head): void {
     if (this.closed) return;
-    const id = this.chain.head;
     const slots = this.#slots[id]!;
     this.#slots[id] = 0;
     this.inFlight--;
     if (this.log !== null) this.forget(id);
     this.#order?.putBack(id);
-    if (this.#replaying !== null) {
-      this.#replay.unshift(this.#replaying);
-      return;
-    }
+    if (this.#replay.putBack()) return;
     this.#inflight?.putBack(id);
     this.#room += slots;
     let next = this.#nextAvailable - slots;
@@ -373,7 +368,7 @@ export class PackedQueue extends Queue {
   /** Marks the slots of what is submitted again: the in-flight part may have mended them. */
   #markReplay(used: number): void {
     let slot = used & SLOT;
-    for (const { slots } of this.#replay) {
+    for (const { slots } of this.#replay.waiting) {
       for (let i = 0; i < slots; i++) this.#markRing((slot + i) % this.size);
       slot += slots;
     }

@@ -1,5 +1,5 @@
 /** What the device sides of split and packed virtqueues have in common. */
-import { Access, type AddressSpace, gibOf, Place, placeOf } from "./address-space.ts";
+import { Access, type AddressSpace, Place, placeOf } from "./address-space.ts";
 import { Chain, type ChainOwner, HeldChain } from "./chain.ts";
 import type { Virtqueue } from "./device.ts";
 import type { RingLog } from "./dirty-log.ts";
@@ -54,6 +54,8 @@ export interface QueueOptions {
   readonly used: number;
   /** Where to go on, as in SET_VRING_BASE. */
   readonly base: number;
+  /** The ring begins anew; false when absent. */
+  readonly fresh?: boolean;
   /** The queue's part of the in-flight region. */
   readonly inflight?: InflightPart | null;
   /** Where to mark what is written to guest memory. */
@@ -85,6 +87,7 @@ export abstract class Queue implements Virtqueue, ChainOwner {
   readonly index: number;
   readonly name: string;
   readonly size: number;
+  readonly fresh: boolean;
   readonly chain: Chain;
   /** Set for good by `close`. */
   closed = false;
@@ -118,6 +121,7 @@ export abstract class Queue implements Virtqueue, ChainOwner {
   constructor(options: QueueOptions, rules: Rules) {
     this.#rules = rules;
     this.index = options.index;
+    this.fresh = options.fresh ?? false;
     this.name = options.name;
     this.size = options.size;
     this.chain = this.makeChain(options.memory);
@@ -142,7 +146,7 @@ export abstract class Queue implements Virtqueue, ChainOwner {
   /** Loads the next available chain into `chain`. Throws `GuestError` when the driver is wrong. */
   protected abstract load(): boolean;
 
-  abstract putBack(): void;
+  abstract putBack(head?: number): void;
   abstract complete(head: number, written: number): void;
   abstract publish(): void;
 
@@ -244,26 +248,39 @@ export abstract class Queue implements Virtqueue, ChainOwner {
     length: number,
     flags: number,
   ): Int32Array<ArrayBuffer> {
+    const { memory } = this;
+    const { places } = memory;
+    const place = placeOf(high, low);
+    const offset = ((low & OFFSET_MASK) + places[place + SHIFT]!) | 0;
+    const end = places[place + END]!;
+    // The common table lies in the window found last.
+    if (
+      places[place] === high &&
+      ((flags & NEXT) | (length & (DESCRIPTOR_SIZE - 1)) | (offset & 3)) === 0 &&
+      offset >>> 0 < end >>> 0 &&
+      (length - 1) >>> 0 < (end - offset) >>> 0 &&
+      (length - 1) >>> 0 < this.#tableLimit >>> 0
+    ) {
+      this.tableBase = offset >> 2;
+      return memory.slots[places[place + SLOT]!]!.i32;
+    }
+    return this.#openRareTable(index, low, high, length, flags);
+  }
+
+  /** The same for one that lies anywhere, or is wrong. */
+  #openRareTable(
+    index: number,
+    low: number,
+    high: number,
+    length: number,
+    flags: number,
+  ): Int32Array<ArrayBuffer> {
     const odd = (flags & NEXT) | (length & (DESCRIPTOR_SIZE - 1)) | (high & ADDRESS_LIMIT);
     // The limit is 0 where no table is allowed. Also true for a length of 0.
     if (odd !== 0 || (length - 1) >>> 0 >= this.#tableLimit) {
       throw this.#badTable(index, low, high, length, flags);
     }
-    // `locate` for the common table, which lies in the window found last.
     const { memory } = this;
-    const { places } = memory;
-    const gib = gibOf(high, low);
-    const place = placeOf(gib);
-    const offset = ((low & OFFSET_MASK) + places[place + SHIFT]!) | 0;
-    if (
-      places[place] === gib &&
-      offset >= 0 &&
-      (offset & 3) === 0 &&
-      (length - 1) >>> 0 < places[place + END]! - offset
-    ) {
-      this.tableBase = offset >> 2;
-      return memory.slots[places[place + SLOT]!]!.i32;
-    }
     const slot = memory.locate(high, low, length, READ);
     if (slot < 0 || (memory.offset & 3) !== 0) {
       return this.#copyTable(high * 4294967296 + (low >>> 0), length);

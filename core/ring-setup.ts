@@ -9,7 +9,7 @@ import type { Log } from "./log.ts";
 import type { Loop } from "./loop.ts";
 import type { GuestMemory } from "./memory.ts";
 import { PackedQueue } from "./packed.ts";
-import { checkPackedBase } from "./packed-format.ts";
+import { checkPackedBase, FRESH } from "./packed-format.ts";
 import { MAX_QUEUE_SIZE } from "./protocol.ts";
 import type { InflightPart, Queue, QueueOptions } from "./queue.ts";
 import { type RingPart, RingPlaces, ringParts } from "./ring-address.ts";
@@ -57,6 +57,8 @@ export class RingSetup {
   #base = 0;
   /** Whether the base is one of a packed ring. */
   #basePacked = false;
+  /** The base is where the last queue has ended. */
+  #continued = false;
   #addresses: RingAddresses | null = null;
   /** Where the ring lies, as the front-end says, and where that is. */
   #parts: readonly RingPart[] = [];
@@ -92,6 +94,8 @@ export class RingSetup {
   setBase(base: number): void {
     if (!this.#packed) checkSplitBase(base);
     else if (this.#size > 0) checkPackedBase(base, this.#size);
+    // One that stopped where rings begin had done nothing, most likely.
+    this.#continued &&= base === this.#base && this.#basePacked === this.#packed;
     this.#base = base;
     this.#basePacked = this.#packed;
   }
@@ -131,7 +135,10 @@ export class RingSetup {
     const packed = this.#packed;
     // The size and the base may have been set under other features.
     checkSize(size, MAX_QUEUE_SIZE, packed);
-    if (this.#basePacked !== packed) this.#base = 0;
+    if (this.#basePacked !== packed) {
+      this.#base = 0;
+      this.#continued = false;
+    }
     if (packed) checkPackedBase(this.#base, size);
     const { features, memory, guestAddresses = false } = this.#context;
     const translation = this.#translation;
@@ -149,6 +156,7 @@ export class RingSetup {
       available: places.hosts[1]!,
       used: places.hosts[2]!,
       base: this.#base,
+      fresh: !this.#continued && (this.#base === 0 || (packed && this.#base === FRESH)),
       inflight: this.#inflightPart(),
       log: this.#ringLog(places),
       pages: memory.source,
@@ -171,6 +179,7 @@ export class RingSetup {
   ended(queue: Queue): void {
     this.#base = queue.base;
     this.#basePacked = queue instanceof PackedQueue;
+    this.#continued = true;
     this.#places?.[Symbol.dispose]();
     this.#places = null;
   }

@@ -9,7 +9,7 @@
  * suppression fields read after it. Everything else is a plain access.
  */
 import { runtime } from "../ffi/mod.ts";
-import { gibOf, Place, placeOf } from "./address-space.ts";
+import { Place, placeOf } from "./address-space.ts";
 import { readableAfterWritable } from "./chain.ts";
 import { InOrder } from "./in-order.ts";
 import { SplitInflight } from "./inflight-split.ts";
@@ -22,6 +22,7 @@ import {
   Queue,
   type QueueOptions,
 } from "./queue.ts";
+import { Replay } from "./replay.ts";
 import {
   badNext,
   Field,
@@ -62,10 +63,7 @@ export class SplitQueue extends Queue {
   readonly #inflight: SplitInflight | null = null;
   /** Nothing is to be recorded of requests: what each of them asks for once. */
   readonly #plain: boolean;
-  /** Heads to submit again, before anything else. */
-  readonly #replay: number[] = [];
-  /** The loaded chain is one of those. */
-  #replaying = false;
+  readonly #replay: Replay<number>;
   #nextAvailable: number;
   #seenAvailable: number;
   #nextUsed: number;
@@ -97,12 +95,12 @@ export class SplitQueue extends Queue {
     if (inflight != null) {
       const { bytes, queueSize } = inflight;
       this.#inflight = new SplitInflight(bytes, queueSize, size, this.#nextUsed);
-      this.#replay.push(...this.#inflight.replay);
       // A front-end that saw its back-end vanish knows only the used index, and may send that.
       if (this.#inflight.resumed) {
-        this.#nextAvailable = (this.#nextUsed + this.#replay.length) & 0xffff;
+        this.#nextAvailable = (this.#nextUsed + this.#inflight.replay.length) & 0xffff;
       }
     }
+    this.#replay = new Replay(this.#inflight?.replay);
     this.#seenAvailable = this.#nextAvailable;
     this.#plain = this.#inflight === null && this.log === null && this.#order === null;
   }
@@ -112,12 +110,12 @@ export class SplitQueue extends Queue {
   }
 
   get replays(): number {
-    return this.#replay.length;
+    return this.#replay.waiting.length;
   }
 
   protected load(): boolean {
     const at = this.#nextAvailable;
-    if (!this.#plain && this.#replay.length > 0) return this.#loadAgain();
+    if (!this.#plain && this.#replay.waiting.length > 0) return this.#loadAgain();
     if (at === this.#seenAvailable && !this.#refresh(at)) return false;
     const head = this.entry(at & this.#mask);
     if (head >= this.size) throw badIndex("available ring entry", at & this.#mask, head, this.size);
@@ -128,15 +126,14 @@ export class SplitQueue extends Queue {
   }
 
   #recordTaken(head: number): void {
-    this.#replaying = false;
+    this.#replay.taken();
     this.#inflight?.take(head);
   }
 
   /** Loads a request that was in flight when an earlier back-end ended, and is recorded as such. */
   #loadAgain(): boolean {
-    this.#loadHead(this.#replay[0]!);
-    this.#replay.shift();
-    this.#replaying = true;
+    this.#loadHead(this.#replay.waiting[0]!);
+    this.#replay.submitted();
     return true;
   }
 
@@ -154,17 +151,13 @@ export class SplitQueue extends Queue {
     this.#order?.take(head);
   }
 
-  putBack(): void {
+  putBack(head: number = this.chain.head): void {
     if (this.closed) return;
-    const { head } = this.chain;
     this.#taken[head] = 0;
     this.inFlight--;
     if (this.log !== null) this.forget(head);
     this.#order?.putBack(head);
-    if (this.#replaying) {
-      this.#replay.unshift(head);
-      return;
-    }
+    if (this.#replay.putBack()) return;
     this.#nextAvailable = (this.#nextAvailable - 1) & 0xffff;
     this.#inflight?.putBack(head);
   }
@@ -333,16 +326,16 @@ export class SplitQueue extends Queue {
       const high = table[at + 1]!;
       const length = table[at + 2]!;
       const link = table[at + 3]!;
-      if ((high & ADDRESS_LIMIT) !== 0) throw badAddress(index, low, high);
-      const gib = gibOf(high, low);
-      const place = placeOf(gib);
+      const place = placeOf(high, low);
       const offset = ((low & OFFSET_MASK) + places[place + SHIFT]!) | 0;
+      const end = places[place + END]!;
       const span = count << 2;
       if (
-        places[place] !== gib ||
-        offset < 0 ||
+        places[place] !== high ||
+        // Unsigned on both sides, which engines compare as integers.
+        offset >>> 0 >= end >>> 0 ||
         // Also true for a length of 0.
-        (length - 1) >>> 0 >= places[place + END]! - offset ||
+        (length - 1) >>> 0 >= (end - offset) >>> 0 ||
         span >= spans.length ||
         (link & INDIRECT) !== 0
       ) {

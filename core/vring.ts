@@ -209,7 +209,10 @@ export class Vring {
     if (queue !== null && !queue.paused) {
       queue.paused = true;
       this.#tellDevice("stopping");
+      this.#tellDevice("abandoning");
       queue.publish();
+      // Whoever still has them may write to their buffers.
+      if (queue.inFlight > 0) this.#context.memory.haunt();
     }
     this.#idle();
     this.#broken = false;
@@ -418,7 +421,7 @@ export class Vring {
   };
 
   /** Calls a hook of the device. One that throws breaks this queue and nothing else. */
-  #tellDevice(hook: "started" | "stopping"): void {
+  #tellDevice(hook: "started" | "stopping" | "abandoning"): void {
     try {
       this.#context.device[hook]?.(this.#queue!);
     } catch (error) {

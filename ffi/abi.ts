@@ -70,6 +70,9 @@ export const POLLIN = 0x1;
 export const POLLOUT = 0x4;
 export const POLLRDHUP = 0x2000;
 
+/** preadv2: fail with EAGAIN rather than wait. */
+export const RWF_NOWAIT = 8;
+
 export const FALLOC_FL_KEEP_SIZE = 1;
 export const FALLOC_FL_PUNCH_HOLE = 2;
 export const FALLOC_FL_ZERO_RANGE = 16;

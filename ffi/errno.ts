@@ -14,6 +14,7 @@ export const ENODEV = 19;
 export const EINVAL = 22;
 export const ENOSPC = 28;
 export const EROFS = 30;
+export const ENOSYS = 38;
 export const EOPNOTSUPP = 95;
 export const EADDRINUSE = 98;
 export const ECONNABORTED = 103;

@@ -5,7 +5,8 @@ import { type Libc, type Runtime, symbols } from "./symbols.ts";
 export const runtime: Runtime =
   "Deno" in globalThis ? (await import("./deno.ts")).runtime : (await import("./bun.ts")).runtime;
 
-const library = process.env.RINGSIDE_LIBC || "libc.so.6";
+/** What is loaded in the place of libc, or libc itself. */
+export const library: string = process.env.RINGSIDE_LIBC || "libc.so.6";
 
 function bindLibc(): Libc {
   try {

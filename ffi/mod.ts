@@ -19,6 +19,16 @@ export {
 } from "./socket.ts";
 export type { Functions, Libc, Runtime, Signature } from "./symbols.ts";
 export {
+  configureTap,
+  detachTap,
+  openTap,
+  type TapFlags,
+  TapOffload,
+  tapFlags,
+  tapName,
+} from "./tap.ts";
+export { URING_FSYNC_DATASYNC, Uring, UringOperation } from "./uring.ts";
+export {
   awaitPages,
   copyPages,
   createUserfault,

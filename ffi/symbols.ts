@@ -72,8 +72,14 @@ export const symbols = {
   read: fn(["i32", "buffer", "u32"], "i32"),
   // ssize_t write(int fd, const void *data, size_t count)
   write: fn(["i32", "buffer", "u32"], "i32"),
+  // ssize_t readv(int fd, const struct iovec *iov, int count)
+  readv: fn(["i32", "buffer", "i32"], "i32"),
+  // ssize_t writev(int fd, const struct iovec *iov, int count)
+  writev: fn(["i32", "buffer", "i32"], "i32"),
   // ssize_t preadv(int fd, const struct iovec *iov, int count, off_t offset)
   preadv: fn(["i32", "buffer", "i32", "i64"], "i32"),
+  // ssize_t preadv2(int fd, const struct iovec *iov, int count, off_t offset, int flags)
+  preadv2: fn(["i32", "buffer", "i32", "i64", "i32"], "i32"),
   // ssize_t pwritev(int fd, const struct iovec *iov, int count, off_t offset)
   pwritev: fn(["i32", "buffer", "i32", "i64"], "i32"),
   // int fallocate(int fd, int mode, off_t offset, off_t length)
@@ -96,6 +102,8 @@ export const symbols = {
   mmap: fn(["usize", "usize", "i32", "i32", "i32", "i64"], "usize"),
   // void *mremap(void *old, size_t old_length, size_t new_length, int flags, void *new)
   mremap: fn(["usize", "usize", "usize", "i32", "usize"], "usize"),
+  // void *memcpy(void *to, const void *from, size_t count), whose result nobody needs
+  memcpy: fn(["usize", "usize", "u32"], "i32"),
   // int munmap(void *address, size_t length)
   munmap: fn(["usize", "usize"], "i32"),
   // int madvise(void *address, size_t length, int advice)

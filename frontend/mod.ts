@@ -28,8 +28,46 @@ export {
   CryptoDriver,
   type CryptoOptions,
 } from "./drivers/crypto.ts";
+export {
+  type GpuAnswer,
+  GpuDriver,
+  type GpuOptions,
+  type GpuRect,
+  type MemoryPiece,
+} from "./drivers/gpu.ts";
+export {
+  type DisplayMessage,
+  GpuDisplay,
+  type GpuDisplayOptions,
+  type Screen,
+  type ScreenCursor,
+} from "./drivers/gpu-display.ts";
+export {
+  GPU_HEADER,
+  GpuBit,
+  GpuCommand,
+  GpuFormat,
+  GpuResponse,
+  gpuCommand,
+  words64,
+} from "./drivers/gpu-wire.ts";
 export { InputDriver, type InputOptions } from "./drivers/input.ts";
 export { InputConfigSpace, type InputEvent, InputSelect } from "./drivers/input-wire.ts";
+export {
+  type NetConfig,
+  NetDriver,
+  type NetOptions,
+  netFeatures,
+  netProtocol,
+} from "./drivers/net.ts";
+export {
+  type FrameHeader,
+  NetPair,
+  type NetPairOptions,
+  type ReceivedFrame,
+  type SendOptions,
+} from "./drivers/net-pair.ts";
+export { NetConfigSpace, NetFeature, NetHeader } from "./drivers/net-wire.ts";
 export { RngDriver, type RngOptions } from "./drivers/rng.ts";
 export { SimpleQueue, type SimpleQueueOptions } from "./drivers/simple.ts";
 export { BackEndError, type Fault } from "./errors.ts";

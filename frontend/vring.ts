@@ -2,7 +2,7 @@
 import { U64, VringAddr, VringState } from "../core/payloads.ts";
 import { frontEndMessages, type MessageRow, VRING_LOG, VRING_NO_FD } from "../core/protocol.ts";
 import type { Fd } from "../ffi/mod.ts";
-import type { Connection } from "./connection.ts";
+import type { Connection, SideChannel } from "./connection.ts";
 import { DriverRing } from "./driver-ring.ts";
 import { BackEndError } from "./errors.ts";
 import type { GuestMemory } from "./guest-memory.ts";
@@ -40,6 +40,8 @@ export class Vring implements Disposable {
   call: Notifier;
   readonly err: Notifier;
   started = false;
+  /** What else the back-end may ask while the driver waits for it. */
+  side: SideChannel | null = null;
   /** Kicks sent so far. */
   kicks = 0;
   /** False when the driver has to look for completions itself. */
@@ -97,14 +99,15 @@ export class Vring implements Disposable {
 
   /** Waits for a call, and serves the back-end meanwhile. False when nothing happens in time. */
   #take(milliseconds: number): boolean {
-    const fd = this.#iommu?.fd;
-    if (!fd || fd.closed) return this.call.take(milliseconds);
+    const side = this.#iommu ?? this.side;
+    const fd = side?.fd;
+    if (!side || !fd || fd.closed) return this.call.take(milliseconds);
     pair.clear();
     pair.add(this.call.reader.number);
     pair.add(fd.number);
     if (pair.wait(milliseconds) === 0) return false;
     const called = pair.ready(0);
-    if (pair.ready(1)) this.#iommu!.serve();
+    if (pair.ready(1)) side.serve();
     if (called) this.call.take();
     return true;
   }

@@ -3,6 +3,7 @@ import { spawnSync } from "node:child_process";
 import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { lab } from "../../tests/guest/lab.ts";
+import { buildTool } from "../../tests/tools/build.ts";
 import { blkProgram, Program } from "../../tests/tools/process.ts";
 
 /** A back-end and how to start it. */
@@ -14,12 +15,35 @@ export interface Contender {
   command(socket: string, file: string): string[];
 }
 
-export function ringside(runtime: string): Contender {
+export interface RingsideOptions {
+  /** What to serve in place of the file, as `ram:1G`. */
+  readonly store?: string;
+  readonly options?: readonly string[];
+}
+
+export function ringside(
+  runtime: string,
+  { store, options = [] }: RingsideOptions = {},
+): Contender {
   return {
     name: `ringside, ${runtime}`,
     ours: true,
     env: { RINGSIDE_RUNTIME: runtime },
-    command: (socket, file) => [blkProgram, `--socket-path=${socket}`, `--blk-file=${file}`],
+    command: (socket, file) => [
+      blkProgram,
+      `--socket-path=${socket}`,
+      `--blk-file=${store ?? file}`,
+      ...options,
+    ],
+  };
+}
+
+/** The back-end of bench/c/backend.c with a disk of `size` bytes in memory. */
+export function cLoop(size: number, pollUs = 0): Contender {
+  return {
+    name: "C",
+    ours: false,
+    command: (socket) => [buildTool("bench/c/backend.c"), socket, `${size}`, `${pollUs}`],
   };
 }
 
@@ -28,8 +52,15 @@ interface StorageDaemon {
   readonly version: string;
 }
 
+let daemons: readonly StorageDaemon[] | null = null;
+
 /** The qemu-storage-daemons of this machine: the one in PATH, and the one of the guest lab. */
-function storageDaemons(): StorageDaemon[] {
+function storageDaemons(): readonly StorageDaemon[] {
+  daemons ??= findStorageDaemons();
+  return daemons;
+}
+
+function findStorageDaemons(): StorageDaemon[] {
   const commands = [["qemu-storage-daemon"]];
   if (existsSync(join(lab.folder, "ready"))) commands.push([lab.run, "qemu-storage-daemon"]);
   const found: StorageDaemon[] = [];
@@ -42,8 +73,13 @@ function storageDaemons(): StorageDaemon[] {
   return found;
 }
 
-/** qemu-storage-daemon with each of the given `aio` settings, through the page cache. */
-export function qemu(aios: readonly string[]): Contender[] {
+const exportOf = (socket: string) =>
+  "type=vhost-user-blk,id=export,node-name=disk,writable=on,num-queues=4," +
+  `addr.type=unix,addr.path=${socket}`;
+
+/** qemu-storage-daemon with each of the given `aio` settings, through the page cache or past it. */
+export function qemu(aios: readonly string[], direct = false): Contender[] {
+  const cache = `cache.direct=${direct ? "on" : "off"}`;
   return storageDaemons().flatMap(({ command, version }) =>
     aios.map((aio) => ({
       name: `qemu-storage-daemon ${version}, ${aio}`,
@@ -51,13 +87,27 @@ export function qemu(aios: readonly string[]): Contender[] {
       command: (socket, file) => [
         ...command,
         "--blockdev",
-        `driver=file,node-name=disk,filename=${file},aio=${aio},cache.direct=off`,
+        `driver=file,node-name=disk,filename=${file},aio=${aio},${cache}`,
         "--export",
-        "type=vhost-user-blk,id=export,node-name=disk,writable=on,num-queues=4," +
-          `addr.type=unix,addr.path=${socket}`,
+        exportOf(socket),
       ],
     })),
   );
+}
+
+/** qemu-storage-daemon with the disk that does nothing. */
+export function nullPeers(): Contender[] {
+  return storageDaemons().map(({ command, version }) => ({
+    name: `qemu-storage-daemon ${version}, null-co`,
+    ours: false,
+    command: (socket) => [
+      ...command,
+      "--blockdev",
+      "driver=null-co,node-name=disk,size=268435456,read-zeroes=off",
+      "--export",
+      exportOf(socket),
+    ],
+  }));
 }
 
 /** `NAME=COMMAND`, in which `{socket}` and `{file}` stand for the two paths. */

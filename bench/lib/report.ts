@@ -37,6 +37,8 @@ export function environment() {
 
 export interface Section {
   readonly title: string;
+  /** The file of its chart in bench/results/. */
+  readonly chart?: string;
   readonly rows: readonly Row[];
   /** What the rows were made of, in full. */
   readonly figures: unknown;
@@ -52,19 +54,47 @@ export interface Recorded {
 export class Report {
   readonly #name: string;
   readonly #sections: Section[] = [];
+  /** Charts by their files' names. */
+  readonly #charts = new Map<string, string>();
 
   constructor(name: string) {
     this.#name = name;
   }
 
-  section(title: string, rows: readonly Row[], figures: unknown): void {
+  /** `chart`: the name of its file, and its contents as SVG. */
+  section(
+    title: string,
+    rows: readonly Row[],
+    figures: unknown,
+    chart?: readonly [file: string, svg: string],
+  ): void {
     console.log(`\n${title}:\n\n${table(rows)}`);
-    this.#sections.push({ title, rows, figures });
+    if (chart !== undefined) this.#charts.set(...chart);
+    const drawn = chart === undefined ? {} : { chart: chart[0] };
+    this.#sections.push({ title, ...drawn, rows, figures });
   }
 
-  save(): void {
+  /**
+   * What is to be saved. With `kept`, sections of an earlier record that were not measured again stay
+   * where they were.
+   */
+  #record(kept: Recorded | null): Recorded {
+    const fresh = this.#sections;
+    const sections =
+      kept === null
+        ? fresh
+        : [
+            ...kept.sections.map((old) => fresh.find(({ title }) => title === old.title) ?? old),
+            ...fresh.filter(({ title }) => !kept.sections.some((old) => old.title === title)),
+          ];
+    return { environment: environment(), sections };
+  }
+
+  /** `partly`: keeps the recorded sections that were not measured this time. */
+  save(partly = false): void {
     mkdirSync(results, { recursive: true });
-    const record: Recorded = { environment: environment(), sections: this.#sections };
+    const record = this.#record(partly ? load(this.#name) : null);
+    for (const [file, svg] of this.#charts) writeFileSync(join(results, file), svg);
     writeFileSync(join(results, `${this.#name}.json`), `${JSON.stringify(record, null, 1)}\n`);
   }
 }

@@ -5,6 +5,7 @@ import type { Session } from "../session.ts";
 import { configHandlers } from "./config.ts";
 import { cryptoHandlers } from "./crypto.ts";
 import { deviceStateHandlers } from "./device-state.ts";
+import { displayHandlers } from "./display.ts";
 import { type Handler, type Outcome, SILENT, WAIT } from "./handler.ts";
 import { iotlbHandlers } from "./iotlb.ts";
 import { memoryHandlers } from "./memory.ts";
@@ -28,6 +29,7 @@ const byName: Partial<Record<FrontEndMessage, Handler>> = {
   ...netHandlers,
   ...cryptoHandlers,
   ...deviceStateHandlers,
+  ...displayHandlers,
   ...sharingHandlers,
   ...postcopyHandlers,
   ...iotlbHandlers,

@@ -13,6 +13,9 @@ export type { Store, StoreResult, Transfer } from "./store.ts";
 /** How often a growing file is looked at, in milliseconds. */
 const MEASURE_INTERVAL = 1000;
 
+/** How long a queue that must not wait for its requests waits for the kernel, in milliseconds. */
+const FINISH_LIMIT = 5_000;
+
 /** Queues a front-end may use. QEMU wants one for each processor, whatever the config space says. */
 const MAX_QUEUES = 128;
 /** Buffers per request, so that one fits a ring of 128 with its header and status. */
@@ -195,7 +198,11 @@ function makeDevice(
     throw new ProtocolError(`Cannot switch the write cache off: flushing failed (${-error})`);
   };
   return {
-    handle: (chain) => handler.handle(chain),
+    handle: (chain, queue) => handler.handle(chain, queue),
+    flush: () => handler.submit(),
+    // A handler that failed may have left something behind that its drain did not hand over.
+    stopping: () => handler.submit(),
+    abandoning: () => handler.finish(FINISH_LIMIT),
     negotiated(features) {
       flushes = has(features, BlkFeature.FLUSH);
       handler.writeCache = wce && flushes;
@@ -231,9 +238,13 @@ export const blk: AnyDevice = blkDevice({
       default: false,
       description: "Bypass the host's page cache (O_DIRECT)",
     }),
+    aio: Type.Union([Type.Literal("auto"), Type.Literal("preadv"), Type.Literal("io_uring")], {
+      default: "auto",
+      description: "How a file is read and written; auto takes what is faster and never waits",
+    }),
   }),
   capabilities: ["blk-file", "read-only"],
-  open: (options) => openStore(options),
+  open: (options, host) => openStore(options, host),
 });
 
 export default blk;

@@ -5,9 +5,11 @@
  * what the device does not do.
  */
 import type { Chain, HeldChain } from "../../core/chain.ts";
-import { PENDING } from "../../core/device.ts";
+import { PENDING, STOP, type Virtqueue } from "../../core/device.ts";
 import type { Log } from "../../core/log.ts";
 import { EIO, EOPNOTSUPP } from "../../ffi/mod.ts";
+import { WAIT, Work } from "./background.ts";
+import { type DiskSegment, LaterRequests } from "./later.ts";
 import { ChainTransfer, type Store, type StoreResult } from "./store.ts";
 import {
   ID_SIZE,
@@ -63,6 +65,7 @@ export class RequestHandler {
   readonly #blockMask: number;
   /** Serves every request of a synchronous store in turn. */
   readonly #transfer = new ChainTransfer();
+  readonly #later: LaterRequests | null;
 
   constructor({ store, log, serial, limits }: RequestContext) {
     this.#store = store;
@@ -70,10 +73,32 @@ export class RequestHandler {
     this.#serial = serial;
     this.#limits = limits;
     this.#blockMask = limits.logicalBlockSize - 1;
+    const { background = null } = store;
+    this.#later =
+      background === null
+        ? null
+        : new LaterRequests(background, {
+            durable: () => !this.writeCache,
+            settle: (chain, result) => this.#settle(chain, result),
+          });
   }
 
-  /** Serves one chain. Returns the bytes written, or `PENDING` with an async store. */
-  handle(chain: Chain): number {
+  /** Hands over what goes on after its chain was handled. Called at the end of each drain. */
+  submit(): void {
+    this.#later?.submit();
+  }
+
+  /** Waits until nothing goes on, at most so long. */
+  finish(milliseconds: number): void {
+    this.#later?.finish(milliseconds);
+  }
+
+  /**
+   * Serves one chain of `queue`. Returns the bytes written, `PENDING` when it goes on, or `STOP` when too
+   * many do.
+   */
+  handle(chain: Chain, queue: Virtqueue): number {
+    if (this.#later !== null && !this.#later.hasRoom(queue)) return STOP;
     if (chain.writableBytes === 0) {
       this.#log.warn("Dropped a request that has no room for its status");
       return 0;
@@ -83,8 +108,8 @@ export class RequestHandler {
       return finish(chain, 0, Status.IOERR);
     }
     if (this.#store.async === true) return this.#handleHeld(chain.hold());
-    const result = this.#execute(chain, this.#transfer);
-    return this.#settle(chain, result as number);
+    const result = this.#execute(chain, this.#transfer) as number;
+    return result === WAIT ? PENDING : this.#settle(chain, result);
   }
 
   #handleHeld(chain: HeldChain): typeof PENDING {
@@ -118,7 +143,7 @@ export class RequestHandler {
       case RequestType.OUT:
         return this.#write(chain, transfer, sector * SECTOR_SIZE);
       case RequestType.FLUSH:
-        return this.#store.flush();
+        return this.#flush(chain);
       case RequestType.GET_ID:
         return this.#identify(chain);
       case RequestType.DISCARD:
@@ -134,7 +159,14 @@ export class RequestHandler {
     const length = chain.writableBytes - 1;
     if (length > MAX_TRANSFER) return TOO_LONG;
     if (!this.#inside(offset, length)) return OUTSIDE;
-    const result = this.#store.read(transfer.select(chain, 0, length, true), offset);
+    const later = this.#later;
+    transfer.select(chain, 0, length, true);
+    if (later !== null) {
+      const result = later.background.tryRead(transfer, offset);
+      if (result === WAIT) return later.move(Work.READ, chain, offset, length);
+      return result < 0 ? result : length;
+    }
+    const result = this.#store.read(transfer, offset);
     if (typeof result !== "number") return result.then((error) => (error < 0 ? error : length));
     return result < 0 ? result : length;
   }
@@ -145,15 +177,25 @@ export class RequestHandler {
     if (length > MAX_TRANSFER) return TOO_LONG;
     if (!this.#inside(offset, length)) return OUTSIDE;
     const data = transfer.select(chain, RequestHeader.size, length, false);
+    const later = this.#later;
+    if (later !== null) {
+      const result = later.background.tryWrite(data, offset);
+      if (result === WAIT) return later.move(Work.WRITE, chain, offset, length);
+      return this.#written(chain, result);
+    }
     const result = this.#store.write(data, offset);
     // The write cache may be switched off while an async store writes: asked when it has written.
-    if (typeof result !== "number") return result.then((error) => this.#written(error));
-    return this.#written(result);
+    if (typeof result !== "number") return result.then((error) => this.#written(chain, error));
+    return this.#written(chain, result);
   }
 
   /** What follows a write that ended with `error`. */
-  #written(error: number): StoreResult {
-    return error < 0 || this.writeCache ? error : this.#store.flush();
+  #written(chain: Chain, error: number): StoreResult {
+    return error < 0 || this.writeCache ? error : this.#flush(chain);
+  }
+
+  #flush(chain: Chain): StoreResult {
+    return this.#later === null ? this.#store.flush() : this.#later.flush(chain);
   }
 
   /** Whole blocks, at least one, within the disk. Also false for offsets too large to be exact. */
@@ -187,20 +229,21 @@ export class RequestHandler {
       const error = this.#checkSegment(segment, zeroes);
       if (error < 0) return error;
     }
+    if (this.#later !== null) return this.#later.segments(chain, segments, zeroes);
     return this.#runSegments(segments, 0, zeroes);
   }
 
-  #checkSegment({ offset, sectors, flags }: DiskSegment, zeroes: boolean): number {
+  #checkSegment({ offset, length, flags }: DiskSegment, zeroes: boolean): number {
     if ((flags & ~SEGMENT_UNMAP) !== 0 || (flags !== 0 && !zeroes)) return -EOPNOTSUPP;
     const { maxDiscardSectors, maxWriteZeroesSectors } = this.#limits;
-    if (sectors > (zeroes ? maxWriteZeroesSectors : maxDiscardSectors)) return BAD_SEGMENTS;
-    return this.#inside(offset, sectors * SECTOR_SIZE) ? 0 : OUTSIDE;
+    const sectors = zeroes ? maxWriteZeroesSectors : maxDiscardSectors;
+    if (length > sectors * SECTOR_SIZE) return BAD_SEGMENTS;
+    return this.#inside(offset, length) ? 0 : OUTSIDE;
   }
 
   #runSegments(segments: readonly DiskSegment[], first: number, zeroes: boolean): StoreResult {
     for (let i = first; i < segments.length; i++) {
-      const { offset, sectors, flags } = segments[i]!;
-      const length = sectors * SECTOR_SIZE;
+      const { offset, length, flags } = segments[i]!;
       const result = zeroes
         ? this.#store.writeZeroes!(offset, length, (flags & SEGMENT_UNMAP) !== 0)
         : this.#store.discard!(offset, length);
@@ -215,18 +258,11 @@ export class RequestHandler {
   }
 }
 
-/** A segment of DISCARD or WRITE_ZEROES; `offset` in bytes. */
-interface DiskSegment {
-  readonly offset: number;
-  readonly sectors: number;
-  readonly flags: number;
-}
-
 function readSegment(chain: Chain, i: number): DiskSegment {
   const at = RequestHeader.size + i * Segment.size;
   return {
     offset: chain.readU64(at + Segment.sector) * SECTOR_SIZE,
-    sectors: chain.readU32(at + Segment.sectors),
+    length: chain.readU32(at + Segment.sectors) * SECTOR_SIZE,
     flags: chain.readU32(at + Segment.flags),
   };
 }

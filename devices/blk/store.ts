@@ -1,6 +1,7 @@
 /** What a block device stores its data in. */
 import type { Chain } from "../../core/chain.ts";
 import type { Iovecs } from "../../ffi/mod.ts";
+import type { Background } from "./background.ts";
 
 /** 0 for success, a negative error number otherwise; a promise of that from an async store. */
 export type StoreResult = number | Promise<number>;
@@ -32,6 +33,8 @@ export interface Store extends Disposable {
   readonly physicalBlockSize: number;
   /** True when results may be promises; the requests are then held. */
   readonly async?: boolean;
+  /** Carries out what would make a store wait that is not async. */
+  readonly background?: Background | null;
   read(transfer: Transfer, offset: number): StoreResult;
   write(transfer: Transfer, offset: number): StoreResult;
   /** Makes everything written so far durable. */

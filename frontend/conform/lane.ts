@@ -4,6 +4,7 @@ import type { Connection } from "../connection.ts";
 import { BackEndError } from "../errors.ts";
 import type { Frontend } from "../frontend.ts";
 import type { GuestMemory } from "../guest-memory.ts";
+import { Position } from "../packed-position.ts";
 import type { Vring, VringOptions } from "../vring.ts";
 import { fail } from "./check.ts";
 import type { Exercise, Request } from "./exercises.ts";
@@ -11,7 +12,7 @@ import type { Exercise, Request } from "./exercises.ts";
 export interface LaneOptions {
   /** Descriptors per ring; 64 by default. */
   readonly ringSize?: number;
-  /** The index the rings begin with; 0 by default. */
+  /** The base the rings begin with; that of an unused ring by default. */
   readonly base?: number;
   /** Further settings of the vring that is used. */
   readonly vring?: Partial<VringOptions>;
@@ -69,7 +70,7 @@ export class Lane {
     frontend: Frontend,
     exercise: Exercise,
     timeout: number,
-    { ringSize = 64, base = 0, vring: extra = {} }: LaneOptions = {},
+    { ringSize = 64, base, vring: extra = {} }: LaneOptions = {},
   ) {
     this.frontend = frontend;
     this.exercise = exercise;
@@ -78,7 +79,7 @@ export class Lane {
     this.vrings = Array.from({ length: exercise.vrings }, (_, index) =>
       frontend.addVring(index, {
         size: ringSize,
-        base,
+        ...(base === undefined ? {} : { base }),
         ...(index === exercise.queue ? extra : {}),
       }),
     );
@@ -121,7 +122,9 @@ export class Lane {
    * wanted is then an old one.
    */
   #kickOff(vrings: readonly Vring[]): void {
-    for (const { ring, kick } of vrings) if (ring.availableIndex !== 0) kick.signal();
+    for (const { ring, kick } of vrings) {
+      if (ring.availableIndex !== (ring.packed ? Position.WRAP : 0)) kick.signal();
+    }
   }
 
   /** Gives the device the content that requests rely on. */

@@ -8,4 +8,5 @@ export { jsonReport } from "./report/json.ts";
 export { junitReport } from "./report/junit.ts";
 export { tapHeader, tapLine } from "./report/tap.ts";
 export { probe, type RunOptions, runChecks } from "./runner.ts";
+export { kindOf } from "./specs.ts";
 export { Target, type TargetOptions } from "./target.ts";

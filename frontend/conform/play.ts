@@ -5,10 +5,13 @@ import type { Connection } from "../connection.ts";
 import { Frontend, type FrontendOptions } from "../frontend.ts";
 import { GuestMemory, type MemoryOptions } from "../guest-memory.ts";
 import { protocolFeatures, ringFeatures } from "../negotiation.ts";
+import { PACKED_BASE } from "../packed-position.ts";
+import type { Vring } from "../vring.ts";
 import { sleep } from "../wait.ts";
 import { fail, notOffered, skip } from "./check.ts";
 import type { DeviceKind, Exercise } from "./exercises.ts";
 import { Lane, type LaneOptions } from "./lane.ts";
+import type { Specs } from "./specs.ts";
 import type { Target } from "./target.ts";
 import { askU64, M, u64 } from "./wire.ts";
 
@@ -18,6 +21,8 @@ export interface Offer {
   readonly protocol: bigint;
   /** GET_QUEUE_NUM; null when the back-end does not say. */
   readonly queues: number | null;
+  /** GET_BACKEND_SPECS of a draft; null when it is not served. */
+  readonly specs: Specs | null;
 }
 
 export interface GuestOptions extends FrontendOptions {
@@ -158,6 +163,22 @@ export class Play implements Disposable {
    * before that.
    */
   reconnect(lane: Lane, prepare: (frontend: Frontend) => void = () => {}): void {
+    this.#reconnect(lane, prepare, ({ ring }) => ring.rewind());
+  }
+
+  /**
+   * The same with rings left as they are, for a back-end that `prepare` tells what is in flight. Of packed
+   * rings it is told no place to go on from, as QEMU does not know it then.
+   */
+  goOn(lane: Lane, prepare: (frontend: Frontend) => void): void {
+    this.#reconnect(lane, prepare, ({ ring }) => (ring.packed ? PACKED_BASE : ring.shownUsedIndex));
+  }
+
+  #reconnect(
+    lane: Lane,
+    prepare: (frontend: Frontend) => void,
+    baseOf: (vring: Vring) => number,
+  ): void {
     const { frontend } = lane;
     const { memory, agreed } = frontend;
     frontend.disconnect();
@@ -169,7 +190,7 @@ export class Play implements Disposable {
     prepare(next);
     // What is in flight may be completed, and called for, as soon as a ring is kicked.
     for (const vring of lane.vrings) vring.setCall(next.connection);
-    const bases = lane.vrings.map(({ ring }) => ring.rewind());
+    const bases = lane.vrings.map(baseOf);
     next.startVrings(lane.vrings, bases);
     lane.driverReady();
     for (const vring of lane.vrings) vring.kick.signal();

@@ -3,13 +3,18 @@ import type { Check } from "./check.ts";
 import { blk } from "./checks/blk.ts";
 import { configuration } from "./checks/config.ts";
 import { deviceChecks } from "./checks/devices.ts";
+import { draftChecks } from "./checks/drafts.ts";
 import { extensions } from "./checks/extensions.ts";
 import { framing } from "./checks/framing.ts";
 import { handshake } from "./checks/handshake.ts";
 import { hostile } from "./checks/hostile.ts";
+import { hostilePacked } from "./checks/hostile-packed.ts";
 import { inflight } from "./checks/inflight.ts";
+import { inflightReplay } from "./checks/inflight-replay.ts";
+import { iotlb } from "./checks/iotlb.ts";
 import { logging } from "./checks/log.ts";
 import { memory } from "./checks/memory.ts";
+import { mutation } from "./checks/mutation.ts";
 import { negotiation } from "./checks/negotiation.ts";
 import { processes } from "./checks/process.ts";
 import { reconnection } from "./checks/reconnect.ts";
@@ -31,11 +36,16 @@ export const checks: readonly Check[] = [
   ...vringInput,
   ...rings,
   ...hostile,
+  ...hostilePacked,
+  ...mutation,
   ...configuration,
   ...reconnection,
   ...inflight,
+  ...inflightReplay,
   ...logging,
+  ...iotlb,
   ...extensions,
+  ...draftChecks,
   ...deviceKinds.flatMap((kind) => ofDevices[kind]),
   ...processes,
 ];

@@ -5,6 +5,7 @@ import { BackEndError } from "../errors.ts";
 import { type Check, type Outcome, type Result, Verdict } from "./check.ts";
 import { type DeviceKind, exercises } from "./exercises.ts";
 import { type Offer, Play } from "./play.ts";
+import { askSpecs, maySpeak } from "./specs.ts";
 import { answers, FIRST_ANSWER, ONE_SHOT_LIMIT, type Target } from "./target.ts";
 import { askU64, M, u64 } from "./wire.ts";
 
@@ -21,10 +22,12 @@ export function probe(target: Target): Offer {
   const offer = askOffer(target);
   target.oneShot = target.endsWithin(ONE_SHOT_LIMIT);
   target.serving = !target.oneShot;
-  return offer;
+  if (!maySpeak(offer.protocol)) return { ...offer, specs: null };
+  using connection = target.connect();
+  return { ...offer, specs: askSpecs(connection, offer.protocol) };
 }
 
-function askOffer(target: Target): Offer {
+function askOffer(target: Target): Omit<Offer, "specs"> {
   // A program may listen a while before it serves.
   using connection = target.connect(Math.max(target.timeout, FIRST_ANSWER));
   const features = askU64(connection, M.GET_FEATURES);

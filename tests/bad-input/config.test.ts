@@ -67,7 +67,7 @@ row(
     // Whatever lies behind the device's own fields is zero, not memory of the process.
     const end = g.client.ask("GET_CONFIG", config({ offset: BlkConfig.size, size: 100 }));
     assert.ok(end.subarray(ConfigHeader.size).every((byte) => byte === 0));
-    for (const ring of g.rings) g.verify(ring);
+    g.verifyAll();
   },
 );
 
@@ -110,7 +110,7 @@ row(
       assert.equal(set({ offset: wce, size: 1, data: Uint8Array.of(value) }), "ok");
       assert.equal(readWce(g), value);
     }
-    for (const ring of g.rings) g.verify(ring);
+    g.verifyAll();
   },
 );
 
@@ -177,7 +177,7 @@ row(
     const line = program.log().length;
     const complaints = () => program.log(line).filter((text) => /did not answer/.test(text));
     for (let i = 0; i < 20; i++) changeConfig(g, program);
-    for (const ring of g.rings) g.verify(ring);
+    g.verifyAll();
     sleep(5_200);
     assert.equal(complaints().length, 1);
     // It is told of changes all the same, once for all that it has not read.
@@ -203,7 +203,7 @@ row(
     }
     libc.write(fourth[0].number, bytes(4096).fill(0xee), 4096);
     changeConfig(g, program);
-    for (const ring of g.rings) g.verify(ring);
+    g.verifyAll();
 
     setChannel(fifth);
     changeConfig(g, program);
@@ -224,7 +224,7 @@ row(
     for (const fd of [pipe.reader, pipe.writer, eventfd]) {
       g.client.ack("SET_BACKEND_REQ_FD", undefined, [fd]);
       changeConfig(g, program);
-      for (const ring of g.rings) g.verify(ring);
+      g.verifyAll();
     }
     libc.write(eventfd.number, bytes(8).fill(1), 8);
     libc.write(pipe.writer.number, bytes(8), 8);
@@ -242,18 +242,18 @@ row("M16 any status is kept, and status 0 stops the rings", {}, () => {
   }
   g.must("SET_STATUS", u64(0xffff_ffff_ffff_ff0fn));
   assert.equal(g.client.askU64("GET_STATUS"), 0x0fn, "8 bits");
-  for (const ring of g.rings) g.start(ring);
+  g.startAll();
   g.must("SET_STATUS", u64(ACKNOWLEDGE | DRIVER | FEATURES_OK | DRIVER_OK));
-  for (const ring of g.rings) g.verify(ring);
+  g.verifyAll();
   for (let i = 0; i < 3; i++) g.must("SET_STATUS", u64(0));
   const ring = g.ring(0);
   ring.offer(ring.chain(0, g.buffers(ring, { type: 4 })));
   ring.kick();
   assert.ok(!ring.complete(1, 50), "a stopped ring takes nothing");
-  for (const each of g.rings) g.start(each);
-  for (const each of g.rings) g.verify(each);
+  g.startAll();
+  g.verifyAll();
   for (let i = 0; i < 3; i++) g.must("RESET_DEVICE");
   assert.equal(g.client.askU64("GET_STATUS"), 0n);
-  for (const each of g.rings) g.start(each);
-  for (const each of g.rings) g.verify(each);
+  g.startAll();
+  g.verifyAll();
 });

@@ -4,20 +4,10 @@ import { mask, RingFeature, VhostFeature } from "../../core/features.ts";
 import { LogArea, VringAddr } from "../../core/payloads.ts";
 import { ProtocolFeature, VRING_LOG } from "../../core/protocol.ts";
 import { RequestType, Status } from "../../devices/blk/wire.ts";
-import {
-  createEventFd,
-  createMemfd,
-  type Fd,
-  Mapping,
-  O_RDONLY,
-  O_RDWR,
-  openFile,
-  socketPair,
-} from "../../ffi/mod.ts";
-import { createPipe } from "../ffi/pipe.ts";
+import { createMemfd, type Fd, Mapping } from "../../ffi/mod.ts";
 import { u64 } from "./client.ts";
 import { allRingFeatures, type Guest, MEMORY_SIZE, protocolMask, ringAddresses } from "./guest.ts";
-import { directory } from "./objects.ts";
+import { unshareable, zeroDevice } from "./objects.ts";
 import { serves, suite } from "./row.ts";
 
 const { row, guest } = suite();
@@ -90,10 +80,6 @@ class GuardedLog implements Disposable {
   }
 }
 
-function verifyAll(g: Guest): void {
-  for (const ring of g.rings) g.verify(ring);
-}
-
 row(
   "M6 a log of size 0, of a size that wraps, or beyond its file is refused and the old one stays",
   {
@@ -132,7 +118,7 @@ row(
     }
     assert.deepEqual(program.differences(held), []);
     log.bytes.fill(0);
-    verifyAll(g);
+    g.verifyAll();
     assert.ok(log.marks > 0, "the log that was there is still marked");
     assert.equal(log.outside, 0);
   },
@@ -147,19 +133,7 @@ row("M6 what cannot be a log is refused", { log: [/no file of memory/] }, (progr
   }
   using g = logging();
   const held = program.holdings();
-  const pipe = createPipe();
-  const [left, right] = socketPair();
-  const wrong: Fd[] = [
-    directory(),
-    left,
-    right,
-    pipe.reader,
-    pipe.writer,
-    createEventFd(),
-    openFile(program.image, O_RDONLY),
-    openFile("/dev/null", O_RDWR),
-    openFile("/dev/zero", O_RDWR),
-  ];
+  const wrong = [...unshareable(program.image), zeroDevice()];
   wrong.forEach((fd, i) => {
     assert.equal(setLog(g, fd, LOG_SIZE), "refused", `descriptor ${i}`);
   });
@@ -168,7 +142,7 @@ row("M6 what cannot be a log is refused", { log: [/no file of memory/] }, (progr
   }
   assert.deepEqual(program.differences(held), []);
   for (const fd of wrong) fd.close();
-  verifyAll(g);
+  g.verifyAll();
 });
 
 for (const { kind, packed } of kinds) {
@@ -181,7 +155,7 @@ for (const { kind, packed } of kinds) {
         using log = new GuardedLog(size);
         assert.equal(setLog(g, log.fd, size, log.guard), "ok");
         startLogging(g, packed);
-        verifyAll(g);
+        g.verifyAll();
         assert.equal(log.outside, 0, `nothing is marked outside of ${size} bytes`);
       }
     },
@@ -200,7 +174,7 @@ for (const { kind, packed } of kinds) {
       for (let i = 0; i < 10_000; i++) {
         const size = 1 + ((i * 7919) % 2 ** 20);
         assert.equal(setLog(g, other, size, (i * 104_729) % 2 ** 23), "ok");
-        if (i % 1000 === 0) verifyAll(g);
+        if (i % 1000 === 0) g.verifyAll();
       }
       assert.equal(setLog(g, log.fd, LOG_SIZE, log.guard), "ok");
       const left = program.holdings();
@@ -210,7 +184,7 @@ for (const { kind, packed } of kinds) {
       assert.ok(left.maps < held.maps + 100, `${left.maps} mappings, ${held.maps} before`);
       assert.ok(left.vmSize < held.vmSize + 2 ** 20, `${left.vmSize} KiB, ${held.vmSize} before`);
       log.bytes.fill(0);
-      verifyAll(g);
+      g.verifyAll();
       assert.ok(log.marks > 0);
       assert.equal(log.outside, 0);
     },
@@ -234,12 +208,12 @@ for (const { kind, packed } of kinds) {
         2n ** 53n - 64n,
       ]) {
         assert.equal(logRing(g, 1, at), "ok", `${at}`);
-        verifyAll(g);
+        g.verifyAll();
         assert.equal(log.outside, 0, `${at}`);
       }
       assert.equal(logRing(g, 1, 2n ** 64n - 1n), "refused");
       assert.equal(logRing(g, 1, 2n ** 53n), "refused");
-      verifyAll(g);
+      g.verifyAll();
       assert.equal(log.outside, 0);
     },
   );
@@ -272,12 +246,12 @@ for (const { kind, packed } of kinds) {
       {
         using g = logging(packed);
         startLogging(g, packed);
-        verifyAll(g);
+        g.verifyAll();
         using log = new GuardedLog(LOG_SIZE);
         assert.equal(setLog(g, log.fd, LOG_SIZE, log.guard), "ok");
         setFeatures(g, packed);
         log.bytes.fill(0);
-        verifyAll(g);
+        g.verifyAll();
         assert.equal(log.marks, 0);
       }
       serves(program);

@@ -9,12 +9,10 @@ import { createMemfd, PAGE_SIZE } from "../../ffi/mod.ts";
 import { Client, frame, type SendOptions, sleep, u64 } from "./client.ts";
 import {
   allRingFeatures,
+  defaultTable,
   Guest,
   memTable,
   protocolMask,
-  REGION_SIZE,
-  type RegionFields,
-  regions,
   ringAddresses,
   state,
 } from "./guest.ts";
@@ -35,11 +33,11 @@ row("a front-end that sends one byte at a time is served", {}, () => {
       const reply = g.client.receive();
       assert.ok(typeof reply !== "string" && reply.code === frontEndMessages[name].code);
     }
-    for (const ring of g.rings) g.verify(ring);
+    g.verifyAll();
   }
   // Stopping in the middle stops nobody's rings.
   g.client.raw(frame("SET_OWNER").subarray(0, 7));
-  for (const ring of g.rings) g.verify(ring);
+  g.verifyAll();
 });
 
 row(
@@ -68,12 +66,6 @@ row("floods of messages keep no queue waiting", {}, () => {
 row("10 000 memory tables of changing sizes leave no trace", {}, (program) => {
   using g = guest();
   const held = program.holdings();
-  const [low, high] = regions.map(({ offset, user }) => ({
-    guest: offset,
-    size: REGION_SIZE,
-    user,
-    offset,
-  })) as [RegionFields, RegionFields];
   using memfd = createMemfd("bad-input-changing", 512 * PAGE_SIZE);
   for (let i = 0; i < 10_000; i++) {
     const count = i % 7;
@@ -83,12 +75,12 @@ row("10 000 memory tables of changing sizes leave no trace", {}, (program) => {
       size: (1 + ((i * 7 + slot * 13) % 500)) * PAGE_SIZE - (i % 3),
       offset: (i % 5) * PAGE_SIZE,
     }));
-    const table = memTable([low, high, ...extra.slice(0, 6)]);
+    const table = memTable([...defaultTable, ...extra.slice(0, 6)]);
     g.must("SET_MEM_TABLE", table, [g.memfd, g.memfd, ...extra.slice(0, 6).map(() => memfd)]);
-    if (i % 500 === 0) for (const ring of g.rings) g.verify(ring);
+    if (i % 500 === 0) g.verifyAll();
   }
   g.setMemory();
-  for (const ring of g.rings) g.verify(ring);
+  g.verifyAll();
   assert.deepEqual(program.differences(held), []);
 });
 
@@ -100,12 +92,6 @@ interface Step {
 
 /** Everything a front-end says from the first message to running rings. */
 function handshake(g: Guest): Step[] {
-  const table = regions.map(({ offset, user }) => ({
-    guest: offset,
-    size: REGION_SIZE,
-    user,
-    offset,
-  }));
   const ringSteps = g.rings.flatMap((ring): Step[] => [
     { name: "SET_VRING_NUM", payload: state(ring.index, ring.size) },
     { name: "SET_VRING_BASE", payload: state(ring.index, 0) },
@@ -125,7 +111,7 @@ function handshake(g: Guest): Step[] {
     { name: "SET_FEATURES", payload: u64(allRingFeatures) },
     {
       name: "SET_MEM_TABLE",
-      payload: memTable(table),
+      payload: memTable(defaultTable),
       options: { fds: [g.memfd, g.memfd] },
     },
     ...ringSteps,
@@ -169,7 +155,7 @@ test("SIGTERM ends a back-end whose front-end stopped in the middle of a message
     try {
       using g = new Guest(program.socket);
       g.client.raw(frame("SET_VRING_CALL", u64(0)).subarray(0, length), length ? [g.memfd] : []);
-      for (const ring of g.rings) g.verify(ring);
+      g.verifyAll();
     } finally {
       took = program.stop();
     }

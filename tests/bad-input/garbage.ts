@@ -5,23 +5,23 @@ import {
   LogArea,
   type PayloadName,
   payloadSizes,
-  SingleRegion,
-  VringAddr,
 } from "../../core/payloads.ts";
 import { Flag, frontEndMessages, type MessageRow } from "../../core/protocol.ts";
 import type { Fd } from "../../ffi/mod.ts";
 import {
+  defaultTable,
   MEMORY_SIZE,
+  memRegion,
   memTable,
   protocolMask,
   REGION_SIZE,
   type RegionFields,
-  regions,
   state,
   user,
+  vringAddresses,
 } from "./guest.ts";
 import type { Random } from "./random.ts";
-import { AVAILABLE, RING_STRIDE, USED } from "./ring.ts";
+import { RING_STRIDE } from "./ring.ts";
 
 const rows: readonly MessageRow[] = Object.values(frontEndMessages);
 /** Messages that carry a session on; they come more often than the others. */
@@ -106,10 +106,7 @@ export class GarbageMaker {
     if (random.chance(0.1)) {
       return { guest: this.#word(), size: this.#word(), user: this.#word(), offset: this.#word() };
     }
-    if (slot < 2) {
-      const { offset, user } = regions[slot]!;
-      return { guest: offset, size: REGION_SIZE, user, offset };
-    }
+    if (slot < defaultTable.length) return defaultTable[slot]!;
     const size = 1 + random.below(REGION_SIZE / 4);
     const place = slot * 2 ** 32;
     const offset = random.chance(0.8) ? 4096 * random.below(1024) : random.below(2 * REGION_SIZE);
@@ -124,13 +121,7 @@ export class GarbageMaker {
       if (random.chance(0.05)) return this.#word();
       return BigInt(user(random.chance(0.9) ? base + at : random.below(MEMORY_SIZE)));
     };
-    return VringAddr.encode({
-      index,
-      flags: random.below(2),
-      descriptor: near(0),
-      available: near(AVAILABLE),
-      used: near(USED),
-    });
+    return vringAddresses(index, near, random.below(2));
   }
 
   #u64(): Uint8Array {
@@ -159,15 +150,8 @@ export class GarbageMaker {
         const count = random.chance(0.7) ? 2 : random.below(9);
         return memTable(Array.from({ length: count }, (_, slot) => this.#region(slot)));
       }
-      case "memRegion": {
-        const { guest, size, user, offset = 0 } = this.#region(2 + random.below(6));
-        return SingleRegion.encode({
-          guestAddress: BigInt(guest),
-          size: BigInt(size),
-          userAddress: BigInt(user),
-          mmapOffset: BigInt(offset),
-        });
-      }
+      case "memRegion":
+        return memRegion(this.#region(2 + random.below(6)));
       case "config": {
         const size = random.below(257);
         const payload = new Uint8Array(ConfigHeader.size + size);

@@ -50,6 +50,14 @@ export interface RegionFields {
   readonly offset?: number | bigint;
 }
 
+/** The regions of the default table. */
+export const defaultTable: readonly RegionFields[] = regions.map(({ offset, user }) => ({
+  guest: offset,
+  size: REGION_SIZE,
+  user,
+  offset,
+}));
+
 const wire = ({ guest, size, user, offset = 0 }: RegionFields) => ({
   guestAddress: BigInt(guest),
   size: BigInt(size),
@@ -76,14 +84,23 @@ export function user(address: number): number {
   return region.user + address - region.offset;
 }
 
-export function ringAddresses(ring: Ring): Uint8Array {
+/** A SET_VRING_ADDR payload; `place` tells the user addresses of a ring's parts, by their offsets. */
+export function vringAddresses(
+  index: number,
+  place: (offset: number) => number | bigint,
+  flags = 0,
+): Uint8Array {
   return VringAddr.encode({
-    index: ring.index,
-    descriptor: BigInt(user(ring.base)),
-    available: BigInt(user(ring.base + AVAILABLE)),
-    used: BigInt(user(ring.base + USED)),
+    index,
+    flags,
+    descriptor: BigInt(place(0)),
+    available: BigInt(place(AVAILABLE)),
+    used: BigInt(place(USED)),
   });
 }
+
+export const ringAddresses = ({ index, base }: Ring): Uint8Array =>
+  vringAddresses(index, (offset) => user(base + offset));
 
 export interface GuestOptions {
   readonly queues?: number;
@@ -132,7 +149,7 @@ export class Guest implements Disposable {
     if (until === "features") return;
     this.setMemory();
     if (until === "memory") return;
-    for (const ring of this.rings) this.start(ring);
+    this.startAll();
   }
 
   ring(index: number): Ring {
@@ -146,13 +163,7 @@ export class Guest implements Disposable {
   }
 
   setMemory(): void {
-    const table = regions.map(({ offset, user }) => ({
-      guest: offset,
-      size: REGION_SIZE,
-      user,
-      offset,
-    }));
-    this.must("SET_MEM_TABLE", memTable(table), [this.memfd, this.memfd]);
+    this.must("SET_MEM_TABLE", memTable(defaultTable), [this.memfd, this.memfd]);
   }
 
   /** Sets a ring up without its kick. */
@@ -163,6 +174,15 @@ export class Guest implements Disposable {
     this.must("SET_VRING_ADDR", ringAddresses(ring));
     this.must("SET_VRING_CALL", u64(ring.index), [ring.callFd]);
     this.must("SET_VRING_ERR", u64(ring.index), [ring.errFd]);
+  }
+
+  /** Runs verified requests on each ring. */
+  verifyAll(): void {
+    for (const ring of this.rings) this.verify(ring);
+  }
+
+  startAll(): void {
+    for (const ring of this.rings) this.start(ring);
   }
 
   start(ring: Ring): void {

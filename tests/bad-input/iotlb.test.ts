@@ -41,12 +41,8 @@ function behindIommu({ socket }: Program): Guest {
     assert.ok(send(guest.client, { type: UPDATE, iova: user, size: REGION_SIZE, user }));
     assert.ok(send(guest.client, { type: UPDATE, iova: offset, size: REGION_SIZE, user }));
   }
-  for (const ring of guest.rings) guest.start(ring);
+  guest.startAll();
   return guest;
-}
-
-function verifyAll(guest: Guest): void {
-  for (const ring of guest.rings) guest.verify(ring);
 }
 
 const user = regions[0].user;
@@ -77,7 +73,7 @@ row(
     for (const [what, fields] of wrong) {
       assert.equal(send(g.client, { iova: 0, ...fields }), false, what);
     }
-    verifyAll(g);
+    g.verifyAll();
   },
 );
 
@@ -85,7 +81,7 @@ row("M13 IOTLB messages are refused where no IOMMU is negotiated", {}, ({ socket
   using g = new Guest(socket);
   assert.equal(send(g.client, { type: UPDATE, user }), false);
   assert.equal(send(g.client, { type: INVALIDATE }), false);
-  verifyAll(g);
+  g.verifyAll();
 });
 
 row("M13 entries that overlap replace each other, at any place and of any size", {}, (program) => {
@@ -125,7 +121,7 @@ row("M13 rings and buffers that are invalidated while in use come back", {}, (pr
       assert.ok(send(g.client, { type: UPDATE, iova: offset, size: REGION_SIZE, user: to }));
       assert.ok(send(g.client, { type: UPDATE, iova: to, size: REGION_SIZE, user: to }));
     }
-    verifyAll(g);
+    g.verifyAll();
   }
 });
 
@@ -152,7 +148,7 @@ for (const asked of [false, true]) {
       assert.ok(performance.now() - begun > 9000);
       assert.ok(send(g.client, { type: UPDATE, iova: 0, user }));
       g.restart(ring!);
-      verifyAll(g);
+      g.verifyAll();
       ours.close();
     },
   );

@@ -3,19 +3,10 @@ import { test } from "node:test";
 import { Region } from "../../core/payloads.ts";
 import { MAX_MEM_SLOTS } from "../../core/protocol.ts";
 import { RequestType, Status } from "../../devices/blk/wire.ts";
-import {
-  createEventFd,
-  createMemfd,
-  type Fd,
-  libc,
-  O_RDONLY,
-  O_RDWR,
-  openFile,
-  socketPair,
-} from "../../ffi/mod.ts";
-import { createPipe } from "../ffi/pipe.ts";
+import { createMemfd, libc, O_RDWR, openFile } from "../../ffi/mod.ts";
 import { sleep, u64 } from "./client.ts";
 import {
+  defaultTable,
   Guest,
   memRegion,
   memTable,
@@ -25,7 +16,7 @@ import {
   ringAddresses,
   state,
 } from "./guest.ts";
-import { directory, zeroDevice } from "./objects.ts";
+import { unshareable, zeroDevice } from "./objects.ts";
 import { Program } from "./program.ts";
 import { Ring, WRITE } from "./ring.ts";
 import { full, suite, TIME_LIMIT } from "./row.ts";
@@ -35,18 +26,6 @@ const PAGE = 4096;
 
 /** A region away from the default ones. */
 const FAR = { guest: 2 ** 40, user: 2 ** 45, size: 16 * PAGE } as const;
-
-/** The regions of the default table. */
-const table: readonly RegionFields[] = regions.map(({ offset, user }) => ({
-  guest: offset,
-  size: REGION_SIZE,
-  user,
-  offset,
-}));
-
-function verifyAll(g: Guest): void {
-  for (const ring of g.rings) g.verify(ring);
-}
 
 row(
   "M1 a memory table whose count, size and descriptors disagree is refused",
@@ -62,19 +41,19 @@ row(
     using g = guest();
     const fds = [g.memfd, g.memfd];
     for (const count of [9, 0xffff, 0x80000000, 0xffffffff, 0, 1, 3, 8]) {
-      const outcome = g.client.ack("SET_MEM_TABLE", memTable(table, count), fds);
+      const outcome = g.client.ack("SET_MEM_TABLE", memTable(defaultTable, count), fds);
       assert.equal(outcome, "refused", `${count} regions for two`);
     }
-    assert.equal(g.client.ack("SET_MEM_TABLE", memTable([table[0]!], 2), fds), "refused");
-    const cut = memTable(table).subarray(0, 71);
+    assert.equal(g.client.ack("SET_MEM_TABLE", memTable([defaultTable[0]!], 2), fds), "refused");
+    const cut = memTable(defaultTable).subarray(0, 71);
     assert.equal(g.client.ack("SET_MEM_TABLE", cut, fds), "refused");
-    verifyAll(g);
+    g.verifyAll();
     // An empty table is a table: the rings are without memory until the next one.
     g.must("SET_MEM_TABLE", memTable([]));
     assert.ok(g.ring(0).broken() && g.ring(1).broken());
     g.setMemory();
     for (const ring of g.rings) g.restart(ring);
-    verifyAll(g);
+    g.verifyAll();
   },
 );
 
@@ -101,13 +80,13 @@ row(
       assert.equal(g.client.ack("ADD_MEM_REG", memRegion(region), [g.memfd]), "refused", what);
       const bare = memRegion(region).subarray(8);
       assert.equal(g.client.ack("ADD_MEM_REG", bare, [g.memfd]), "refused", what);
-      const whole = memTable([...table, region]);
+      const whole = memTable([...defaultTable, region]);
       const fds = [g.memfd, g.memfd, g.memfd];
       assert.equal(g.client.ack("SET_MEM_TABLE", whole, fds), "refused", what);
     }
     const odd = memRegion(FAR).subarray(0, Region.size + 4);
     assert.equal(g.client.ack("ADD_MEM_REG", odd, [g.memfd]), "refused", "36 bytes");
-    verifyAll(g);
+    g.verifyAll();
     assert.deepEqual(program.differences(held), []);
   },
 );
@@ -127,7 +106,7 @@ row("M2 rings whose memory is not aligned are refused", { log: [/not aligned/] }
   g.client.ack("SET_VRING_ADDR", payload);
   assert.equal(g.client.ack("SET_VRING_KICK", u64(1), [ring.kickFd]), "refused");
   g.restart(ring);
-  verifyAll(g);
+  g.verifyAll();
 });
 
 row(
@@ -155,7 +134,7 @@ row(
     assert.equal(g.client.ack("ADD_MEM_REG", ninth, [memfd]), "refused");
     g.setMemory();
     for (const ring of g.rings) g.restart(ring);
-    verifyAll(g);
+    g.verifyAll();
   },
 );
 
@@ -179,15 +158,15 @@ row(
       const add = g.client.ack("ADD_MEM_REG", memRegion(region), [g.memfd]);
       assert.equal(add, "refused", JSON.stringify(region));
       const fds = [g.memfd, g.memfd, g.memfd];
-      const set = g.client.ack("SET_MEM_TABLE", memTable([...table, region]), fds);
+      const set = g.client.ack("SET_MEM_TABLE", memTable([...defaultTable, region]), fds);
       assert.equal(set, "refused", JSON.stringify(region));
     }
-    verifyAll(g);
+    g.verifyAll();
     assert.deepEqual(program.differences(held), []);
     // Neighbours do not overlap.
     const next = { ...FAR, guest: 2 * REGION_SIZE, user: low.user + REGION_SIZE };
     g.must("ADD_MEM_REG", memRegion(next), [g.memfd]);
-    verifyAll(g);
+    g.verifyAll();
   },
 );
 
@@ -204,11 +183,11 @@ row(
       size: PAGE,
       offset: (100 + i) * PAGE,
     });
-    const count = MAX_MEM_SLOTS - table.length;
+    const count = MAX_MEM_SLOTS - defaultTable.length;
     for (let i = 0; i < count; i++) g.must("ADD_MEM_REG", memRegion(slot(i)), [g.memfd]);
     assert.equal(g.client.ack("ADD_MEM_REG", memRegion(slot(count)), [g.memfd]), "refused");
     assert.equal(g.client.ack("ADD_MEM_REG", memRegion(slot(3)), [g.memfd]), "refused");
-    verifyAll(g);
+    g.verifyAll();
     readInto(g, g.ring(1), FAR.guest, count * PAGE);
     for (const change of [{ guest: 1 }, { user: 1 }, { size: 2 * PAGE }]) {
       const unknown = memRegion({ ...slot(3), ...change });
@@ -220,7 +199,7 @@ row(
       g.must("REM_MEM_REG", region, i % 3 === 0 ? [g.memfd] : []);
     }
     assert.equal(g.client.ack("REM_MEM_REG", memRegion(slot(0))), "refused", "removed twice");
-    verifyAll(g);
+    g.verifyAll();
     assert.deepEqual(program.differences(held), []);
   },
 );
@@ -260,7 +239,7 @@ row(
     g.must("REM_MEM_REG", memRegion(region));
     assert.ok(ring.broken(), "the err descriptor is signalled");
     ring.kick();
-    verifyAll(g);
+    g.verifyAll();
     memfd.close();
     g.restart(ring);
     g.verify(ring);
@@ -273,41 +252,29 @@ row(
   (program) => {
     using g = guest();
     const held = program.holdings();
-    const pipe = createPipe();
-    const [left, right] = socketPair();
-    const wrong: Fd[] = [
-      directory(),
-      left,
-      right,
-      pipe.reader,
-      pipe.writer,
-      createEventFd(),
-      createMemfd("bad-input-object", 0),
-      openFile(program.image, O_RDONLY),
-      openFile("/dev/null", O_RDWR),
-    ];
+    const wrong = unshareable(program.image);
     wrong.forEach((fd, i) => {
       const outcome = g.client.ack("ADD_MEM_REG", memRegion(FAR), [fd]);
       assert.equal(outcome, "refused", `descriptor ${i}`);
-      const whole = memTable([...table, FAR]);
+      const whole = memTable([...defaultTable, FAR]);
       const replaced = g.client.ack("SET_MEM_TABLE", whole, [g.memfd, g.memfd, fd]);
       assert.equal(replaced, "refused", `descriptor ${i}`);
     });
-    verifyAll(g);
+    g.verifyAll();
     assert.deepEqual(program.differences(held), []);
     for (const fd of wrong) fd.close();
     // Memory without a file behind it is odd but usable.
     using zero = zeroDevice();
     const outcome = g.client.ack("ADD_MEM_REG", memRegion(FAR), [zero]);
     if (outcome === "ok") readInto(g, g.ring(1), FAR.guest, FAR.size);
-    verifyAll(g);
+    g.verifyAll();
   },
 );
 
 row("M5 a memfd cannot be truncated once it is guest memory", {}, () => {
   using g = guest();
   assert.equal(libc.ftruncate(g.memfd.number, PAGE), -1);
-  verifyAll(g);
+  g.verifyAll();
 });
 
 row("M5 buffers in memory that was truncated fail", { log: [/errno=14/] }, (program) => {
@@ -326,7 +293,7 @@ row("M5 buffers in memory that was truncated fail", { log: [/errno=14/] }, (prog
   ring.kick();
   assert.ok(ring.complete());
   assert.equal(g.memory[ring.data + 16], Status.IOERR);
-  verifyAll(g);
+  g.verifyAll();
 });
 
 test("M4 regions of all sizes leave few mappings behind", { timeout: TIME_LIMIT }, () => {
@@ -346,7 +313,7 @@ test("M4 regions of all sizes leave few mappings behind", { timeout: TIME_LIMIT 
       for (const region of added) g.must("ADD_MEM_REG", memRegion(region), [memfd]);
       for (const region of added) g.must("REM_MEM_REG", memRegion(region));
     }
-    verifyAll(g);
+    g.verifyAll();
     // A process may have some 65 000 mappings and 128 TiB of addresses. Ranges are kept for reuse.
     const { maps, vmSize, fds } = program.holdings();
     assert.ok(maps < held.maps + 1000, `${maps} mappings, ${held.maps} before`);

@@ -7,7 +7,7 @@ import { Control, type MutatorOrder, type Target } from "./mutation.ts";
 import { DISK_SIZE } from "./program.ts";
 import { Random } from "./random.ts";
 import { type Descriptor, describe, INDIRECT, NEXT, type Ring, WRITE } from "./ring.ts";
-import { full, suite } from "./row.ts";
+import { full, suite, TIME_LIMIT } from "./row.ts";
 
 const { row, guest } = suite();
 
@@ -140,9 +140,12 @@ for (const packed of [false, true]) {
       const { ended } = await startMutator(g, random.seed, targetsOf(ring));
       let completed = 0;
       let broken = 0;
+      const enough = () => completed > 20 && broken > 5;
       Atomics.store(words, CONTROL >> 2, Control.RUN);
       try {
-        for (const until = performance.now() + DURATION; performance.now() < until; ) {
+        const start = performance.now();
+        // A busy machine leaves little of the time to either side.
+        while (performance.now() < start + (enough() ? DURATION : TIME_LIMIT / 2)) {
           offerRandom(g, ring, random);
           const end = ends(ring);
           if (end === "completed") completed++;
@@ -156,7 +159,7 @@ for (const packed of [false, true]) {
       }
       const writes = await ended;
       console.log(`R7: ${completed} completed, ${broken} broken, ${writes} fields written`);
-      assert.ok(completed > 20 && broken > 5 && writes > 10_000);
+      assert.ok(enough() && writes > 10_000);
       assert.ok(guard.equals(untouched), "memory that no field led to is as it was");
       assert.ok(
         edge.every((byte) => byte === 0x5a),
@@ -164,7 +167,7 @@ for (const packed of [false, true]) {
       );
       assert.equal(statSync(program.image).size, DISK_SIZE, "the disk has its size");
       g.restart(ring);
-      for (const each of g.rings) g.verify(each);
+      g.verifyAll();
     },
   );
 }

@@ -7,6 +7,7 @@ import {
   EFD_CLOEXEC,
   Fd,
   libc,
+  O_RDONLY,
   O_RDWR,
   openFile,
   socketPair,
@@ -28,13 +29,26 @@ export function fill(eventfd: Fd): void {
 export const directory = () => openFile("/", O_DIRECTORY);
 export const zeroDevice = () => openFile("/dev/zero", O_RDWR);
 
-/** One descriptor of each kind, and the ends that keep them from being broken. */
-export function assortment(): Fd[] {
+/** Descriptors of what nobody can map, and the ends that keep them from being broken. */
+function unmappable(): Fd[] {
   const { reader, writer } = createPipe();
-  const [left, right] = socketPair();
-  const memfd = createMemfd("bad-input-object", 65536);
-  return [createEventFd(), memfd, reader, writer, left, right, directory(), zeroDevice()];
+  return [createEventFd(), reader, writer, ...socketPair(), directory()];
 }
+
+/** One descriptor of each kind. */
+export const assortment = (): Fd[] => [
+  ...unmappable(),
+  createMemfd("bad-input-object", 65536),
+  zeroDevice(),
+];
+
+/** What cannot be shared memory: no memory at all, none to write to, or none of any size. */
+export const unshareable = (image: string): Fd[] => [
+  ...unmappable(),
+  createMemfd("bad-input-object", 0),
+  openFile(image, O_RDONLY),
+  openFile("/dev/null", O_RDWR),
+];
 
 /** `count` descriptors, taken in turn from `from`. The same one may be passed many times. */
 export function repeat(from: readonly Fd[], count: number): Fd[] {

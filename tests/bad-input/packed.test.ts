@@ -139,7 +139,7 @@ row(
     for (const size of [3, 48, 32767]) g.must("SET_VRING_NUM", state(1, size));
     assert.equal(g.client.ack("SET_VRING_NUM", state(0, 32)), "refused", "while started");
     g.start(ring);
-    for (const each of g.rings) g.verify(each);
+    g.verifyAll();
   },
 );
 
@@ -156,7 +156,7 @@ row(
     assert.equal(g.client.ack("SET_VRING_KICK", u64(1), [ring.kickFd]), "refused");
     g.must("SET_FEATURES", u64(allRingFeatures | mask(RingFeature.RING_PACKED)));
     for (const each of g.rings) g.restart(each);
-    for (const each of g.rings) g.verify(each);
+    g.verifyAll();
   },
 );
 
@@ -262,8 +262,8 @@ row("V6 rings start split and packed by turns on one connection", {}, () => {
     assert.equal(g.stop(other), 3);
     const features = i === 1 ? baseFeatures : allRingFeatures;
     g.must("SET_FEATURES", u64(features | mask(RingFeature.RING_PACKED)));
-    for (const ring of g.rings) g.start(ring);
-    for (const ring of g.rings) g.verify(ring);
+    g.startAll();
+    g.verifyAll();
   }
 });
 

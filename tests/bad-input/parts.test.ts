@@ -70,7 +70,7 @@ row(
       assert.equal(create(session(operation, [])), NO_SESSION, `operation ${operation}`);
     }
     assert.equal(g.client.ack("CLOSE_CRYPTO_SESSION", u64(NO_SESSION)), "refused");
-    for (const ring of g.rings) g.verify(ring);
+    g.verifyAll();
   },
 );
 
@@ -111,8 +111,8 @@ row(
     assert.equal(transfer(g, LOAD, eventfd), REFUSED);
     assert.equal(check(g), 1n, "still none");
     assert.deepEqual(program.differences(before), []);
-    for (const ring of g.rings) g.start(ring);
-    for (const ring of g.rings) g.verify(ring);
+    g.startAll();
+    g.verifyAll();
   },
 );
 
@@ -175,7 +175,7 @@ row(
     const late = createPipe();
     assert.equal(transfer(g, LOAD, late.reader), ACCEPTED);
     late.reader.close();
-    for (const ring of g.rings) g.start(ring);
+    g.startAll();
     const whole = bytes(100);
     whole.set(stateOf(100));
     libc.write(late.writer.number, whole, 100);
@@ -192,8 +192,8 @@ row(
     assert.deepEqual(received.subarray(0, 100), Uint8Array.from(stateOf(100)));
     reader.close();
     assert.deepEqual(program.differences(before), []);
-    for (const ring of g.rings) g.start(ring);
-    for (const ring of g.rings) g.verify(ring);
+    g.startAll();
+    g.verifyAll();
   },
 );
 
@@ -242,8 +242,8 @@ row(
     }
     assert.deepEqual(program.differences(before), []);
     for (const fd of objects) fd.close();
-    for (const ring of g.rings) g.start(ring);
-    for (const ring of g.rings) g.verify(ring);
+    g.startAll();
+    g.verifyAll();
   },
 );
 
@@ -258,7 +258,7 @@ row(
     new DataView(region.buffer).setUint32(44, 5, true);
     assert.equal(g.client.ack("ADD_MEM_REG", region, [g.memfd]), "refused");
     assert.deepEqual(program.differences(before), []);
-    for (const ring of g.rings) g.verify(ring);
+    g.verifyAll();
   },
 );
 
@@ -272,6 +272,6 @@ row(
     }
     assert.equal(g.client.ack("VRING_KICK", state(0, 1)), "refused");
     for (let i = 0; i < 1000; i++) g.client.send("VRING_KICK", state(i % 128, 0));
-    for (const ring of g.rings) g.verify(ring);
+    g.verifyAll();
   },
 );

@@ -1,18 +1,9 @@
 /** A back-end process under test: its life, its resources and its log. All without waiting for events. */
-import { spawn } from "node:child_process";
-import {
-  mkdtempSync,
-  readdirSync,
-  readFileSync,
-  readlinkSync,
-  rmSync,
-  truncateSync,
-  writeFileSync,
-} from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
-import { runtime } from "../../ffi/mod.ts";
+import { Folder } from "../support/folder.ts";
+import { launch, stop, waitForListener } from "../support/launch.ts";
+import { cpuTicks, isAlive, mappingsOf, openFiles, vmSize } from "../support/process-status.ts";
 import { sleep } from "./client.ts";
 
 export type DeviceName = "blk" | "read-only" | "holding" | "parts";
@@ -31,8 +22,6 @@ export interface StartOptions {
 
 export const DISK_SIZE = 64 * 1024 * 1024;
 
-const START_LIMIT = 15_000;
-const STOP_LIMIT = 5_000;
 /** How long descriptors and mappings may take to settle after a connection ends. */
 const SETTLE_LIMIT = 5_000;
 const launchers = fileURLToPath(new URL("../../bin/", import.meta.url));
@@ -57,17 +46,15 @@ export class Program {
   readonly socket: string;
   readonly image: string;
   readonly pid: number;
-  readonly #folder: string;
+  readonly #folder: Folder;
   readonly #log: string;
 
   constructor(options: StartOptions = {}) {
-    const { device = "blk", size = DISK_SIZE, folder = tmpdir(), prelude = ":" } = options;
-    this.#folder = mkdtempSync(join(folder, "ringside-bad-input-"));
-    this.socket = join(this.#folder, "socket");
-    this.image = join(this.#folder, "disk.img");
-    this.#log = join(this.#folder, "log");
-    writeFileSync(this.image, "");
-    truncateSync(this.image, size);
+    const { device = "blk", size = DISK_SIZE, folder, prelude } = options;
+    this.#folder = new Folder(folder);
+    this.socket = this.#folder.at("socket");
+    this.image = this.#folder.image(size);
+    this.#log = this.#folder.at("log");
     const module = modules[device];
     const command =
       module !== undefined
@@ -77,57 +64,25 @@ export class Program {
     // At this level no reason is left out, however fast they come.
     command.push(`--socket-path=${this.socket}`, "--log-level=debug");
     if (options.iommu) command.push("--iommu");
-    // The shell becomes the program, so the pid is the program's.
-    const script = `${prelude}; exec "$@" 2>"$0"`;
-    const child = spawn("sh", ["-c", script, this.#log, ...command], {
-      stdio: "ignore",
-      env: { ...process.env, RINGSIDE_RUNTIME: runtime.name },
-    });
+    const child = launch(command, { log: this.#log, prelude });
     child.unref();
     this.pid = child.pid!;
-    this.#waitForSocket();
+    waitForListener(this.pid, this.socket, () => this.log().join("\n"));
   }
 
-  #waitForSocket(): void {
-    const until = performance.now() + START_LIMIT;
-    while (!readdirSync(this.#folder).includes("socket")) {
-      if (performance.now() > until || !this.alive) {
-        throw new Error(`The back-end did not start: ${this.log().join("\n")}`);
-      }
-      sleep(5);
-    }
-  }
-
-  /** False also for a process that ended and was not waited for yet. */
   get alive(): boolean {
-    return !/^[ZX]$/.test(this.#stat()[0] ?? "Z");
-  }
-
-  /** The fields of /proc/PID/stat from the state on. */
-  #stat(): string[] {
-    try {
-      const text = readFileSync(`/proc/${this.pid}/stat`, "utf8");
-      return text.slice(text.lastIndexOf(")") + 2).split(" ");
-    } catch {
-      return [];
-    }
+    return isAlive(this.pid);
   }
 
   /** True when the process sleeps: among several short spans there is one without much work. */
   idle(): boolean {
     for (let i = 0; i < 10; i++) {
-      const before = this.cpuTicks();
+      const before = cpuTicks(this.pid);
       sleep(100);
       // 10 ticks is all of the time; a process that waits needs none or one.
-      if (this.cpuTicks() - before <= 2) return true;
+      if (cpuTicks(this.pid) - before <= 2) return true;
     }
     return false;
-  }
-
-  /** User and system time so far, in units of 10 ms. */
-  cpuTicks(): number {
-    const fields = this.#stat();
-    return Number(fields[11]) + Number(fields[12]);
   }
 
   /** The lines of the log, from line `from` on. */
@@ -136,18 +91,11 @@ export class Program {
   }
 
   holdings(): Holdings {
-    const fds = new Map<string, number>();
-    for (const name of readdirSync(`/proc/${this.pid}/fd`)) {
-      const target = this.#target(name);
-      if (target !== null) fds.set(target, (fds.get(target) ?? 0) + 1);
-    }
-    const maps = readFileSync(`/proc/${this.pid}/maps`, "utf8").split("\n");
-    const status = readFileSync(`/proc/${this.pid}/status`, "utf8");
     return {
-      fds,
-      guestMaps: maps.filter((line) => line.includes("/memfd:bad-input")).length,
-      maps: maps.length,
-      vmSize: Number(/VmSize:\s+(\d+)/.exec(status)![1]),
+      fds: openFiles(this.pid),
+      guestMaps: mappingsOf(this.pid, "/memfd:bad-input"),
+      maps: mappingsOf(this.pid),
+      vmSize: vmSize(this.pid),
     };
   }
 
@@ -163,14 +111,6 @@ export class Program {
     throw new Error("The back-end does not come to rest");
   }
 
-  #target(fd: string): string | null {
-    try {
-      return readlinkSync(`/proc/${this.pid}/fd/${fd}`).replace(/:\[\d+\]$/, "");
-    } catch {
-      return null;
-    }
-  }
-
   /** Waits until the process holds what it held before. Returns what differs, nothing if all is well. */
   differences(before: Holdings): string[] {
     const until = performance.now() + SETTLE_LIMIT;
@@ -182,14 +122,12 @@ export class Program {
   }
 
   /** Ends the process. Returns the milliseconds it took, -1 when it had to be killed. */
-  stop(signal: NodeJS.Signals = "SIGTERM"): number {
+  stop(signal?: NodeJS.Signals): number {
     const start = performance.now();
-    if (this.alive) process.kill(this.pid, signal);
-    while (this.alive && performance.now() - start < STOP_LIMIT) sleep(2);
-    const took = this.alive ? -1 : performance.now() - start;
-    if (this.alive) process.kill(this.pid, "SIGKILL");
-    rmSync(this.#folder, { recursive: true, force: true });
-    return took;
+    const ended = stop(this.pid, signal);
+    const took = performance.now() - start;
+    this.#folder[Symbol.dispose]();
+    return ended ? took : -1;
   }
 }
 

@@ -41,7 +41,7 @@ row(
         assert.equal(g.client.ack(name, u64(index | 0x100)), "refused", `${name} of ${index}`);
       }
     }
-    for (const ring of g.rings) g.verify(ring);
+    g.verifyAll();
     for (const name of ["SET_VRING_ENDIAN", "VRING_KICK"] as const) {
       assert.equal(g.client.ack(name, state(queues, 0)), "refused");
     }
@@ -85,7 +85,7 @@ row("V3 SET_VRING_NUM many times takes no memory", {}, () => {
   for (let i = 0; i < 100; i++) g.client.raw(block);
   assert.equal(g.client.askU64("GET_STATUS"), 0n);
   g.start(g.ring(1));
-  for (const ring of g.rings) g.verify(ring);
+  g.verifyAll();
 });
 
 /** Ring addresses for a ring, some of them replaced. */

@@ -34,6 +34,13 @@ describe("ringside conform", () => {
     assert.match(out, /^all +2 +0 +1 +0$/m);
   });
 
+  it("needs no --device where the back-end says what it is", () => {
+    const draft = `--exec=${ours("vhost-user-blk", "--blk-file=ram:1M --draft=standalone")}`;
+    const report = JSON.parse(conform(draft, only, "--json").out);
+    assert.equal(report.device, "blk");
+    assert.deepEqual(report.counts, { pass: 2, fail: 0, "n/a": 1, skip: 0 });
+  });
+
   it("reports as TAP, JUnit and JSON", () => {
     const tap = conform(exec, "--device=rng", only, "--format=tap").out.split("\n");
     assert.deepEqual(tap.slice(0, 2), ["TAP version 13", "1..3"]);

@@ -8,8 +8,12 @@ export interface Mutation {
   readonly name: string;
   /** Ids of the checks that must fail. */
   readonly caughtBy: readonly string[];
+  /** How often the checks may be tried, for mistakes that only some moments show; once by default. */
+  readonly attempts?: number;
   /** Needs a disk that has requests in flight. */
   readonly slow?: boolean;
+  /** What else the disk is started with. */
+  readonly option?: string;
   /** File, and what to replace in it by what, wherever it stands. It stands somewhere. */
   readonly edits: readonly (readonly [file: string, from: string, to: string])[];
 }

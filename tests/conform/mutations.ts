@@ -2,6 +2,7 @@
 import type { Mutation } from "./mutant.ts";
 
 const SPLIT = "core/split.ts";
+const PACKED = "core/packed.ts";
 const VRING = "core/vring.ts";
 const SETUP = "core/ring-setup.ts";
 
@@ -63,6 +64,157 @@ export const ringMutations: readonly Mutation[] = [
     name: "indirect tables are taken without the feature",
     caughtBy: ["hostile.R3-indirect-not-accepted"],
     edits: [["core/queue.ts", "this.#tableLimit = options.indirect", "this.#tableLimit = true"]],
+  },
+  {
+    name: "the USED flag of a slot is not looked at",
+    caughtBy: ["hostile.R10-other-lap"],
+    edits: [
+      [
+        PACKED,
+        "if ((flags & OWNER) !== this.#availableFlags) return false;",
+        "if ((flags & AVAIL) !== (this.#availableFlags & AVAIL)) return false;",
+      ],
+    ],
+  },
+  {
+    name: "a list that goes across the end of its ring is taken for a cut one",
+    caughtBy: ["hostile.R10-wrap"],
+    edits: [[PACKED, "        owner ^= OWNER_BITS;\n", ""]],
+  },
+  {
+    name: "a list without end ends the program",
+    caughtBy: ["hostile.R2-endless-packed", "hostile.R2-endless-empty-packed"],
+    edits: [
+      [
+        PACKED,
+        "if (steps >= limit) throw overrun(first >> 2, limit);",
+        "if (steps >= limit) process.exit(3);",
+      ],
+    ],
+  },
+];
+
+/** Lengths of buffers are read once more, a while after they were checked. */
+const readAgain = (file: string): Mutation["edits"] => [
+  [
+    file,
+    "spans[span + 2] = length;",
+    "for (let i = 0; i < 100_000; i++) Atomics.load(table, 0);\nspans[span + 2] = table[at + 2]!;",
+  ],
+  [file, "writableBytes += length;", "writableBytes += spans[span + 2]!;"],
+];
+
+/** Mistakes that only a driver shows that changes its rings while they are read. */
+export const changeMutations: readonly Mutation[] = [
+  {
+    name: "lengths of a split ring are read twice",
+    caughtBy: ["hostile.R7-changes"],
+    attempts: 6,
+    edits: readAgain(SPLIT),
+  },
+  {
+    name: "lengths of a packed ring are read twice",
+    caughtBy: ["hostile.R7-changes-packed"],
+    attempts: 6,
+    edits: readAgain(PACKED),
+  },
+];
+
+const SPLIT_RECORDS = "core/inflight-split.ts";
+const PACKED_RECORDS = "core/inflight-packed.ts";
+
+/** Mistakes in the tracking of requests in flight. */
+export const inflightMutations: readonly Mutation[] = [
+  {
+    name: "what was in flight is not submitted again on a split ring",
+    caughtBy: ["inflight.killed-split"],
+    slow: true,
+    edits: [[SPLIT, "this.#replay.push(...this.#inflight.replay);", ""]],
+  },
+  {
+    name: "what was in flight is not submitted again on a packed ring",
+    caughtBy: ["inflight.killed-packed"],
+    slow: true,
+    edits: [[PACKED, "this.#replay.push(...this.#inflight.replay);", ""]],
+  },
+  {
+    name: "what is completed stays recorded of a split ring",
+    caughtBy: ["inflight.dropped-split", "inflight.killed-split"],
+    slow: true,
+    edits: [
+      [
+        SPLIT_RECORDS,
+        "this.#bytes[FIRST_BYTE + this.#staged[i]! * RECORD_BYTES] = 0;",
+        "this.#staged[i]!;",
+      ],
+    ],
+  },
+  {
+    name: "what is completed stays recorded of a packed ring",
+    caughtBy: ["inflight.dropped-packed", "inflight.killed-packed"],
+    slow: true,
+    edits: [[PACKED_RECORDS, "this.#bytes[(this.#staged[i]! + 1) * BYTES] = 0;", ";"]],
+  },
+];
+
+const TRANSLATION = "core/translation.ts";
+
+/** Mistakes that only show with an option: behind an IOMMU, and in drafts. */
+export const optionMutations: readonly Mutation[] = [
+  {
+    name: "nothing is asked for",
+    caughtBy: ["iotlb.miss", "iotlb.invalidate"],
+    option: "--iommu",
+    edits: [[TRANSLATION, "      this.#send(question);\n    });", "    });"]],
+  },
+  {
+    name: "what is taken back is used on",
+    caughtBy: ["iotlb.invalidate"],
+    option: "--iommu",
+    edits: [["core/iotlb.ts", "    this.#ranges.delete(start, end);\n    this.#forget();\n", ""]],
+  },
+  {
+    name: "entries that are replaced stay in the cache",
+    caughtBy: ["iotlb.moved"],
+    option: "--iommu",
+    edits: [["core/iotlb.ts", "this.#epoch = (this.#epoch + 1) | 0;", ""]],
+  },
+  {
+    name: "permissions are not looked at",
+    caughtBy: ["iotlb.read-only"],
+    option: "--iommu",
+    edits: [
+      ["core/iotlb.ts", "(cache[at + ALLOWED]! & access) === access &&", ""],
+      [
+        "core/iotlb.ts",
+        "if (!ranges.seek(address) || (ranges.access & access) !== access) return false;",
+        "if (!ranges.seek(address)) return false;",
+      ],
+    ],
+  },
+  {
+    name: "entries may lead anywhere",
+    caughtBy: ["iotlb.M13-outside"],
+    option: "--iommu",
+    edits: [["core/handlers/iotlb.ts", "if (!iotlb.reaches(target, size)) {", "if (size < 0) {"]],
+  },
+  {
+    name: "there are more queues by GET_BACKEND_SPECS than by GET_QUEUE_NUM",
+    caughtBy: ["drafts.specs-queues"],
+    option: "--draft=standalone",
+    edits: [["core/drafts.ts", "maxQueues: queues.length,", "maxQueues: queues.length + 1,"]],
+  },
+  {
+    name: "other features are announced than were accepted",
+    caughtBy: ["drafts.vhost-pci"],
+    option: "--draft=vhost-pci",
+    edits: [
+      [
+        "core/drafts.ts",
+        "session.announceFeatures(features)",
+        "session.announceFeatures(features + 1n)",
+      ],
+    ],
   },
 ];
 

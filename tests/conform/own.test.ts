@@ -26,26 +26,3 @@ test("vhost-user-blk fails nothing", options, async () => {
   assert.ok(results.filter(({ outcome }) => outcome === "pass").length >= 60);
   assert.ok(results.every(({ outcome }) => outcome !== "skip"));
 });
-
-test("vhost-user-rng fails nothing", options, async () => {
-  const results = await examine(ours("vhost-user-rng", ""), { device: "rng" });
-  assert.deepEqual(failures(results), []);
-  assert.ok(results.filter(({ outcome }) => outcome === "pass").length >= 50);
-});
-
-test("vhost-user-input fails nothing", options, async () => {
-  using folder = new Folder();
-  const command = ours("vhost-user-input", `--listen=${folder.at("listen")}`);
-  const results = await examine(command, { device: "input" });
-  assert.deepEqual(failures(results), []);
-  assert.ok(results.filter(({ outcome }) => outcome === "pass").length >= 50);
-});
-
-test("without a device, what needs one is skipped and not passed", options, async () => {
-  const only = ["negotiation.features", "rings.split-one"];
-  const results = await examine(ours("vhost-user-rng", ""), { only });
-  assert.deepEqual(
-    results.map(({ outcome }) => outcome),
-    ["pass", "skip"],
-  );
-});

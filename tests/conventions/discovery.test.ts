@@ -4,7 +4,7 @@ import { describe, it } from "node:test";
 import { Check } from "typebox/schema";
 import { descriptorSchema, writeDescriptor } from "../../conventions/descriptor.ts";
 import { discover, searchPath } from "../../conventions/discovery.ts";
-import { Folder } from "./folder.ts";
+import { Folder } from "../support/folder.ts";
 
 const json = (type: string, binary = "/bin/sh", description = "A back-end") =>
   JSON.stringify({ description, type, binary });

@@ -16,8 +16,10 @@ import {
   SimpleQueue,
   startStateTransfer,
 } from "../../frontend/mod.ts";
-import { Folder, launch, root, run } from "./folder.ts";
+import { Folder } from "../support/folder.ts";
+import { root } from "../support/program.ts";
 import { Program } from "./program.ts";
+import { launch, run } from "./run.ts";
 import { patternOf, snippetsOf, stepsOf } from "./snippets.ts";
 
 const PATH = `${join(root, "bin")}:${process.env.PATH}`;

@@ -5,8 +5,9 @@ import { describe, it } from "node:test";
 import { Check } from "typebox/schema";
 import { descriptorSchema } from "../../conventions/descriptor.ts";
 import { discover, searchPath } from "../../conventions/discovery.ts";
-import { Folder, launch, run } from "./folder.ts";
+import { Folder } from "../support/folder.ts";
 import { Program } from "./program.ts";
+import { launch, run } from "./run.ts";
 import { connectAndAsk } from "./talk.ts";
 
 const device = (type: string) => `import { defineDevice, layout, Type } from "@ringside/vhost";

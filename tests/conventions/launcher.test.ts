@@ -4,7 +4,9 @@ import { copyFileSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } fro
 import { dirname, join } from "node:path";
 import { describe, it } from "node:test";
 import { runtime } from "../../ffi/mod.ts";
-import { Folder, launch, root, run } from "./folder.ts";
+import { Folder } from "../support/folder.ts";
+import { root } from "../support/program.ts";
+import { launch, run } from "./run.ts";
 
 const otherRuntime = runtime.name === "bun" ? "deno" : "bun";
 

@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { existsSync } from "node:fs";
 import { describe, it } from "node:test";
-import { Folder } from "./folder.ts";
+import { Folder } from "../support/folder.ts";
 import { Program } from "./program.ts";
 import { connectAndAsk } from "./talk.ts";
 

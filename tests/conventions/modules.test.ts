@@ -4,7 +4,7 @@ import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, it } from "node:test";
 import { publicModules } from "../../conventions/load.ts";
-import { root } from "./folder.ts";
+import { root } from "../support/program.ts";
 
 const json = (name: string) => JSON.parse(readFileSync(join(root, name), "utf8"));
 const ours = (imports: Record<string, string>) =>

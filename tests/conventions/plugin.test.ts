@@ -5,8 +5,10 @@ import { join } from "node:path";
 import { describe, it } from "node:test";
 import { pathToFileURL } from "node:url";
 import { Frontend, SimpleQueue } from "../../frontend/mod.ts";
-import { Folder, launch, type Outcome, root, run } from "./folder.ts";
+import { Folder } from "../support/folder.ts";
+import { root } from "../support/program.ts";
 import { Program } from "./program.ts";
+import { launch, type Outcome, run } from "./run.ts";
 
 const namespaces = spawnSync("unshare", ["-n", "true"], { stdio: "ignore" }).status === 0;
 const needsNamespaces = namespaces ? false : "no right to leave the network (unshare -n)";

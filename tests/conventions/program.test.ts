@@ -3,10 +3,12 @@ import assert from "node:assert/strict";
 import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { describe, it } from "node:test";
-import { accept, listenUnix } from "../../ffi/mod.ts";
+import { accept, type Fd, listenUnix } from "../../ffi/mod.ts";
+import { Folder } from "../support/folder.ts";
+import { root } from "../support/program.ts";
 import { buildTool, compilerMissing } from "../tools/build.ts";
-import { Folder, launch, root, run } from "./folder.ts";
 import { Program } from "./program.ts";
+import { launch, run } from "./run.ts";
 import { askFeatures, connectAndAsk } from "./talk.ts";
 
 const needsCompiler = compilerMissing() ?? false;
@@ -186,16 +188,21 @@ describe("--socket-path", () => {
   });
 });
 
+/** The next connection to a listening socket. */
+async function accepted(listener: Fd): Promise<Fd> {
+  for (;;) {
+    const connection = accept(listener);
+    if (connection !== null) return connection;
+    await new Promise((resolve) => setTimeout(resolve, 2));
+  }
+}
+
 describe("--fd", { skip: needsCompiler }, () => {
   it("serves a connected socket and exits 0 at its end", async () => {
     using folder = new Folder();
     using listener = listenUnix(folder.at("s"));
     using program = startWithFd(folder, "connect", 5);
-    let connection = accept(listener);
-    while (connection === null) {
-      await new Promise((resolve) => setTimeout(resolve, 2));
-      connection = accept(listener);
-    }
+    const connection = await accepted(listener);
     assert.ok((await askFeatures(connection)) > 0n);
     connection.close();
     assert.deepEqual(await program.ended, { code: 0, signal: null });
@@ -216,11 +223,7 @@ describe("--fd", { skip: needsCompiler }, () => {
     using folder = new Folder();
     using listener = listenUnix(folder.at("s"));
     using program = startWithFd(folder, "connect", 3);
-    let connection = accept(listener);
-    while (connection === null) {
-      await new Promise((resolve) => setTimeout(resolve, 2));
-      connection = accept(listener);
-    }
+    const connection = await accepted(listener);
     await askFeatures(connection);
     assert.equal((await program.stop()).code, 0);
     connection.close();

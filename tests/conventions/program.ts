@@ -2,7 +2,8 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { existsSync } from "node:fs";
 import { join } from "node:path";
-import { environment, root } from "./folder.ts";
+import { root } from "../support/program.ts";
+import { environment } from "./run.ts";
 
 export interface Ended {
   readonly code: number | null;

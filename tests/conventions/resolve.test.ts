@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import { resolvePackage } from "../../conventions/resolve.ts";
-import { Folder } from "./folder.ts";
+import { Folder } from "../support/folder.ts";
 
 function found(manifest: object, specifier: string): string | undefined {
   using folder = new Folder();

@@ -4,7 +4,7 @@ import { existsSync } from "node:fs";
 import { describe, it } from "node:test";
 import { connectUnix, listenUnix, socketPair } from "../../ffi/mod.ts";
 import { type Device, defineDevice, Log, type LogRecord, layout, serve, Type } from "../../mod.ts";
-import { Folder } from "./folder.ts";
+import { Folder } from "../support/folder.ts";
 import { askFeatures } from "./talk.ts";
 
 function makeDevice(device: Device = {}, seen: unknown[] = []) {

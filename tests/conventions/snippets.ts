@@ -1,7 +1,7 @@
 /** The examples of a document, for tests that carry them out. */
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
-import { root } from "./folder.ts";
+import { root } from "../support/program.ts";
 
 export interface Snippet {
   /** What stands behind the opening fence: `ts`, `sh`, `console`. */

@@ -13,7 +13,7 @@ import {
   openFile,
   socketPair,
 } from "../../ffi/mod.ts";
-import { Folder } from "./folder.ts";
+import { Folder } from "../support/folder.ts";
 
 /** Leaves a socket behind as a killed program does. */
 function abandon(path: string): void {

@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { existsSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { after, afterEach, before, beforeEach, describe, test } from "node:test";
+import { after, afterEach, beforeEach, describe, test } from "node:test";
 import { Type } from "typebox";
 import { type Backend, openBackend } from "../../core/backend.ts";
 import { type Device, defineDevice, type Host } from "../../core/device.ts";
@@ -11,7 +11,6 @@ import { ProtocolError } from "../../core/errors.ts";
 import { bitsOf } from "../../core/features.ts";
 import { layout, le32, raw } from "../../core/layout.ts";
 import { Log, type LogRecord } from "../../core/log.ts";
-import { Loop } from "../../core/loop.ts";
 import {
   connectUnix,
   type Fd,
@@ -22,12 +21,12 @@ import {
 } from "../../ffi/mod.ts";
 import { createPipe } from "../ffi/pipe.ts";
 import { until } from "./until.ts";
+import { useLoop } from "./use-loop.ts";
 
 const config = layout(Type.Object({ level: le32(), rest: raw(4) }));
 
 describe("A back-end", () => {
-  let loop: Loop;
-  let running: Promise<void>;
+  const suite = useLoop();
   let records: LogRecord[];
   let events: string[];
   let backend: Backend;
@@ -35,17 +34,7 @@ describe("A back-end", () => {
   let device: Device;
   const folder = mkdtempSync(join(tmpdir(), "ringside-backend-"));
 
-  before(() => {
-    loop = new Loop();
-    loop.useEvents();
-    running = loop.run();
-  });
-  after(async () => {
-    loop.stop();
-    await running;
-    loop[Symbol.dispose]();
-    rmSync(folder, { recursive: true });
-  });
+  after(() => rmSync(folder, { recursive: true }));
   beforeEach(() => {
     records = [];
     events = [];
@@ -74,7 +63,7 @@ describe("A back-end", () => {
       },
     });
     const log = new Log((record) => records.push(record), "debug");
-    backend = await openBackend(definition, {}, { loop, log });
+    backend = await openBackend(definition, {}, { loop: suite.current, log });
     return backend;
   }
 
@@ -109,7 +98,10 @@ describe("A back-end", () => {
       queues: [],
       open: () => ({ config: {}, device: {} }),
     });
-    await assert.rejects(openBackend(definition, {}, { loop, log: new Log() }), /257 bytes/);
+    await assert.rejects(
+      openBackend(definition, {}, { loop: suite.current, log: new Log() }),
+      /257 bytes/,
+    );
   });
 
   test("shows the config space as the device has changed it, before and after it was open", async () => {

@@ -149,16 +149,24 @@ export class DriverRing {
     };
   }
 
-  /** Takes the completions that are shown and frees their descriptors. */
-  reap(): { id: number; length: number }[] {
+  /** The used elements that are shown and not taken. */
+  shown(): { id: number; length: number }[] {
     const result = [];
-    for (; this.usedIndex !== this.shownUsed; this.usedIndex = (this.usedIndex + 1) % 65536) {
-      const element = this.usedElement(this.usedIndex);
-      this.free.push(...(this.#chains.get(element.id) ?? []));
-      this.#chains.delete(element.id);
-      result.push(element);
+    for (let i = this.usedIndex; i !== this.shownUsed; i = (i + 1) % 65536) {
+      result.push(this.usedElement(i));
     }
     return result;
+  }
+
+  /** Takes the completions that are shown and frees their descriptors. */
+  reap(): { id: number; length: number }[] {
+    const elements = this.shown();
+    for (const { id } of elements) {
+      this.free.push(...(this.#chains.get(id) ?? []));
+      this.#chains.delete(id);
+    }
+    this.usedIndex = (this.usedIndex + elements.length) % 65536;
+    return elements;
   }
 
   /** avail.flags. */

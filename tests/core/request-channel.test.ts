@@ -1,8 +1,6 @@
 import assert from "node:assert/strict";
-import { readdirSync, readlinkSync } from "node:fs";
 import { afterEach, beforeEach, describe, test } from "node:test";
 import { Log, type LogRecord } from "../../core/log.ts";
-import { Loop } from "../../core/loop.ts";
 import { Header, U64, VringState } from "../../core/payloads.ts";
 import { Flag } from "../../core/protocol.ts";
 import { RequestChannel } from "../../core/request-channel.ts";
@@ -14,21 +12,21 @@ import {
   SOL_SOCKET,
   socketPair,
 } from "../../ffi/mod.ts";
+import { openFiles } from "../support/process-status.ts";
 import { pause, until } from "./until.ts";
+import { useLoop } from "./use-loop.ts";
 
 const SO_SNDBUF = 7;
 
 /** Descriptors of this process that refer to what the tests pass around. */
 function memfds(): number {
-  const folder = "/proc/self/fd";
-  return readdirSync(folder).filter((name) => {
-    try {
-      return readlinkSync(`${folder}/${name}`).includes("memfd:passed");
-    } catch {
-      return false;
-    }
-  }).length;
+  let count = 0;
+  for (const [target, descriptors] of openFiles(process.pid)) {
+    if (target.includes("memfd:passed")) count += descriptors;
+  }
+  return count;
 }
+
 const ASK = Flag.VERSION | Flag.NEED_REPLY;
 const uuid = (byte: number) => new Uint8Array(16).fill(byte);
 
@@ -40,25 +38,18 @@ interface Request {
 }
 
 describe("A request channel", () => {
-  let loop: Loop;
-  let running: Promise<void>;
+  const suite = useLoop();
   let front: Fd;
   let channel: RequestChannel;
   const records: LogRecord[] = [];
   const buffer = new MessageBuffer(4096);
 
   beforeEach(() => {
-    loop = new Loop();
-    loop.useEvents();
-    running = loop.run();
     records.length = 0;
   });
-  afterEach(async () => {
+  afterEach(() => {
     channel[Symbol.dispose]();
     front.close();
-    loop.stop();
-    await running;
-    loop[Symbol.dispose]();
   });
 
   function open(
@@ -72,7 +63,7 @@ describe("A request channel", () => {
       libc.setsockopt(theirs.number, SOL_SOCKET, SO_SNDBUF, size, 4);
     }
     const log = new Log((record) => records.push(record), "debug");
-    channel = new RequestChannel(theirs, loop, log, {
+    channel = new RequestChannel(theirs, suite.current, log, {
       acknowledged,
       descriptors,
       answerLimit: limit,

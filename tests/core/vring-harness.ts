@@ -1,18 +1,19 @@
 /** A vring with a driver's ring in guest memory, on a loop that runs beside the tests. */
 import assert from "node:assert/strict";
-import { after, afterEach, before, beforeEach } from "node:test";
+import { afterEach, beforeEach } from "node:test";
 import type { HeldChain } from "../../core/chain.ts";
 import { type Device, PENDING } from "../../core/device.ts";
 import { DirtyLog } from "../../core/dirty-log.ts";
 import { ProtocolError } from "../../core/errors.ts";
 import { mask, RingFeature } from "../../core/features.ts";
 import { Log, type LogRecord } from "../../core/log.ts";
-import { Loop } from "../../core/loop.ts";
+import type { Loop } from "../../core/loop.ts";
 import { Vring, type VringContext } from "../../core/vring.ts";
 import { bytes, createEventFd, type Fd, libc } from "../../ffi/mod.ts";
 import { DriverRing } from "./driver.ts";
 import { TestGuest, userAddress } from "./guest.ts";
 import { until } from "./until.ts";
+import { useLoop } from "./use-loop.ts";
 
 /** Descriptors in the ring, and guest addresses of the ring and of what its chains point to. */
 export const SIZE = 8;
@@ -126,21 +127,10 @@ export class VringHarness {
 
 /** A fresh harness for each test of a suite, on one loop. */
 export function useVring(): { readonly current: VringHarness; readonly loop: Loop } {
-  let loop: Loop;
-  let running: Promise<void>;
+  const suite = useLoop();
   let harness: VringHarness;
-  before(() => {
-    loop = new Loop();
-    loop.useEvents();
-    running = loop.run();
-  });
-  after(async () => {
-    loop.stop();
-    await running;
-    loop[Symbol.dispose]();
-  });
   beforeEach(() => {
-    harness = new VringHarness(loop);
+    harness = new VringHarness(suite.current);
   });
   afterEach(() => harness.dispose());
   return {
@@ -148,7 +138,7 @@ export function useVring(): { readonly current: VringHarness; readonly loop: Loo
       return harness;
     },
     get loop() {
-      return loop;
+      return suite.current;
     },
   };
 }

@@ -33,7 +33,7 @@ describe("A block request over the same memory again and again", () => {
     ];
     requests.ring.offer(buffers, 0, 0x70000);
     assert.ok(requests.queue.next());
-    requests.handler.handle(requests.queue.chain);
+    requests.handler.handle(requests.queue.chain, requests.queue);
     return { status: requests.guest.read(STATUS, 1)[0]!, log: store.log };
   }
 

@@ -82,7 +82,7 @@ export class BlkRequests implements Disposable {
     for (const { address, length } of outward) this.guest.fill(address, length, NO_STATUS);
     const head = this.ring.offer([...inward, ...outward], 0, this.#take(16 * 64));
     if (!this.queue.next()) throw new Error("the queue has no chain");
-    const outcome = this.handler.handle(this.queue.chain);
+    const outcome = this.handler.handle(this.queue.chain, this.queue);
     const answer = (): Answer => {
       this.queue.publish();
       const [used] = this.ring.reap().filter(({ id }) => id === head);

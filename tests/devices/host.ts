@@ -2,6 +2,7 @@
 import type { Host } from "../../core/device.ts";
 import { FrontEnd } from "../../core/front-end.ts";
 import { Log, type LogRecord } from "../../core/log.ts";
+import type { Watch } from "../../core/loop.ts";
 
 export class TestHost implements Host {
   readonly records: LogRecord[] = [];
@@ -15,7 +16,7 @@ export class TestHost implements Host {
     this.updates.unshift(changes as Record<string, unknown>);
   }
 
-  watch(): Disposable {
+  watch(): Watch {
     throw new Error("no device here watches a descriptor");
   }
 

@@ -4,12 +4,14 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { before, describe, test } from "node:test";
 import { FileStore } from "../../devices/blk/stores/file.ts";
-import { openStore, parseSize } from "../../devices/blk/stores/mod.ts";
+import { openStore, type StoreOptions } from "../../devices/blk/stores/mod.ts";
 import { NullStore } from "../../devices/blk/stores/null.ts";
 import { RamStore } from "../../devices/blk/stores/ram.ts";
+import { parseSize } from "../../devices/size.ts";
 import { WINDOW_SIZE } from "../../ffi/mod.ts";
 import { assertBytes } from "../core/bytes.ts";
 import { pattern } from "./blk-requests.ts";
+import { TestHost } from "./host.ts";
 import { MIB, PAGE, type Transfers, uneven, useFolder, useTransfers } from "./transfers.ts";
 
 const { folder, makeFile } = useFolder();
@@ -100,36 +102,44 @@ describe("parseSize()", () => {
 });
 
 describe("openStore()", () => {
-  const options = { readOnly: false, direct: false, logicalBlockSize: 512 };
+  const settings = {
+    readOnly: false,
+    direct: false,
+    logicalBlockSize: 512,
+    aio: "preadv",
+  } as const;
+  const open = (blkFile: string, over: Partial<StoreOptions> = {}) =>
+    openStore({ ...settings, blkFile, ...over }, new TestHost());
 
   test("chooses by the name", () => {
-    using ram = openStore({ ...options, blkFile: "ram:1M" });
-    using nothing = openStore({ ...options, blkFile: "null:2T" });
-    using file = openStore({ ...options, blkFile: makeFile("chosen", PAGE) });
+    using ram = open("ram:1M");
+    using nothing = open("null:2T");
+    using file = open(makeFile("chosen", PAGE));
     assert.ok(ram instanceof RamStore && nothing instanceof NullStore && file instanceof FileStore);
     assert.deepEqual([ram.size, nothing.size, file.size], [MIB, 2 ** 41, PAGE]);
   });
 
   test("reaches a file of such a name by a path", () => {
     makeFile("ram:1G", PAGE);
-    using store = openStore({ ...options, blkFile: join(folder, "ram:1G") });
+    using store = open(join(folder, "ram:1G"));
     assert.ok(store instanceof FileStore);
     assert.equal(store.size, PAGE);
   });
 
   test("passes on that the disk is read-only", () => {
     for (const blkFile of ["ram:1M", "null:1M", makeFile("read-only", PAGE)]) {
-      using store = openStore({ ...options, blkFile, readOnly: true });
+      using store = open(blkFile, { readOnly: true });
       assert.equal(store.readOnly, true);
     }
   });
 
   test("refuses what makes no sense", () => {
-    assert.throws(() => openStore({ ...options, blkFile: "ram:lots" }), /Cannot read "lots"/);
-    assert.throws(() => openStore({ ...options, blkFile: "null:" }), RangeError);
+    assert.throws(() => open("ram:lots"), /Cannot read "lots"/);
+    assert.throws(() => open("null:"), RangeError);
     assert.throws(
-      () => openStore({ ...options, blkFile: "ram:1M", direct: true }),
-      /Cannot use --direct with "ram:1M"/,
+      () => open("ram:1M", { aio: "io_uring" }),
+      /Cannot use --aio=io_uring with "ram:1M"/,
     );
+    assert.throws(() => open("ram:1M", { direct: true }), /Cannot use --direct with "ram:1M"/);
   });
 });

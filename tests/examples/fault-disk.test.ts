@@ -2,8 +2,10 @@ import assert from "node:assert/strict";
 import { join } from "node:path";
 import { describe, it } from "node:test";
 import { BlkDriver, BlkError } from "../../frontend/mod.ts";
-import { Folder, launch, root } from "../conventions/folder.ts";
 import { Program } from "../conventions/program.ts";
+import { launch } from "../conventions/run.ts";
+import { Folder } from "../support/folder.ts";
+import { root } from "../support/program.ts";
 
 const example = join(root, "examples", "fault-disk.ts");
 

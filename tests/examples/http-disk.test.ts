@@ -6,8 +6,10 @@ import { after, before, describe, it } from "node:test";
 import { fileURLToPath } from "node:url";
 import { runtime } from "../../ffi/mod.ts";
 import { BlkDriver, BlkError, BlkFeature } from "../../frontend/mod.ts";
-import { Folder, launch, root } from "../conventions/folder.ts";
 import { Program } from "../conventions/program.ts";
+import { launch } from "../conventions/run.ts";
+import { Folder } from "../support/folder.ts";
+import { root } from "../support/program.ts";
 
 const SIZE = 1024 * 1024;
 const example = join(root, "examples", "http-disk.ts");

@@ -4,8 +4,14 @@
  */
 import type { DriverRing, GuestMemory } from "../../frontend/mod.ts";
 
-export interface TakenChain {
-  readonly head: number;
+/** A chain by its head or buffer id. */
+export interface Completed {
+  readonly id: number;
+  /** Slots of a packed ring that the chain takes; 1 in a split one. */
+  readonly slots: number;
+}
+
+export interface TakenChain extends Completed {
   readonly buffers: readonly { address: number; length: number; writable: boolean }[];
 }
 
@@ -79,23 +85,25 @@ export class DeviceModel {
         continue;
       }
       buffers.push({ address, length, writable: (flags & 2) !== 0 });
-      if ((flags & 1) === 0) return { head, buffers };
+      if ((flags & 1) === 0) return { id: head, slots: 1, buffers };
       index = table.getUint16(16 * index + 14, true);
     }
   }
 
   /** Writes a used element and shows it. */
-  complete(head: number, written: number): void {
+  complete({ id }: Pick<Completed, "id">, written: number): void {
     const view = this.#usedRing;
-    view.setUint32(4 + 8 * (this.#used % this.#ring.size), head, true);
+    view.setUint32(4 + 8 * (this.#used % this.#ring.size), id, true);
     view.setUint32(8 + 8 * (this.#used % this.#ring.size), written, true);
     this.#used = (this.#used + 1) % 65536;
     view.setUint16(2, this.#used, true);
   }
 
-  /** Moves the used index over elements that are not filled, as a device with IN_ORDER may. */
-  skip(count: number): void {
-    this.#used = (this.#used + count) % 65536;
+  /** Completes chains by an element for the last one, as a device with IN_ORDER may (2.7.9). */
+  completeBatch(chains: readonly TakenChain[], written: number): void {
+    this.complete(chains.at(-1)!, written);
+    // The used index skips the elements that are not filled.
+    this.#used = (this.#used + chains.length - 1) % 65536;
     this.#usedRing.setUint16(2, this.#used, true);
   }
 }

@@ -1,12 +1,6 @@
 /** The device's side of a packed ring in as few words as possible, as `DeviceModel` for split ones. */
 import type { GuestMemory, PackedRing } from "../../frontend/mod.ts";
-
-export interface TakenPacked {
-  readonly id: number;
-  /** Slots that the chain takes. */
-  readonly slots: number;
-  readonly buffers: readonly { address: number; length: number; writable: boolean }[];
-}
+import type { Completed, TakenChain } from "./device-model.ts";
 
 /** A place in the endless sequence of slots: lap 0 has wrap counter 1, lap 1 has 0, and so on. */
 interface Place {
@@ -68,7 +62,7 @@ export class PackedDeviceModel {
     view.setUint16(2, flags, true);
   }
 
-  take(): TakenPacked | null {
+  take(): TakenChain | null {
     const table = this.#view(this.#ring.place.descriptor, 16 * this.#ring.size);
     const buffers = [];
     for (let slots = 1; ; slots++) {
@@ -96,7 +90,7 @@ export class PackedDeviceModel {
   }
 
   /** Writes a used descriptor. `slots` are what it and those that it skips had. */
-  complete(id: number, slots: number, written: number): void {
+  complete({ id, slots }: Completed, written: number): void {
     const table = this.#view(this.#ring.place.descriptor, 16 * this.#ring.size);
     const at = 16 * this.used.slot;
     table.setUint32(at + 8, written, true);
@@ -104,5 +98,10 @@ export class PackedDeviceModel {
     const both = this.used.lap % 2 === 0 ? 0x8080 : 0;
     table.setUint16(at + 14, both | (written > 0 ? 2 : 0), true);
     this.#advance(this.used, slots);
+  }
+  /** Completes chains by a descriptor for the last one, as a device with IN_ORDER may (2.8.8). */
+  completeBatch(chains: readonly TakenChain[], written: number): void {
+    const slots = chains.reduce((sum, chain) => sum + chain.slots, 0);
+    this.complete({ id: chains.at(-1)!.id, slots }, written);
   }
 }

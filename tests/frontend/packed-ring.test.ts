@@ -1,134 +1,37 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import fc from "fast-check";
-import { AVAIL, GuestMemory, PackedRing, type RingOptions, USED } from "../../frontend/mod.ts";
-import { PackedDeviceModel, type TakenPacked } from "./packed-device-model.ts";
+import { AVAIL, PackedRing, type RingOptions, USED } from "../../frontend/mod.ts";
+import { PackedDeviceModel } from "./packed-device-model.ts";
+import { add, agrees, checkChain, offersAgain, refuses, setUp as setUpKind } from "./ring-world.ts";
 
-const full = process.env.RINGSIDE_TEST_FULL === "1";
-const MEMORY = { size: 2 ** 20 };
-/** Room for indirect tables; nothing looks at the buffers themselves. */
-const TABLES = 512 * 1024;
-
-function setUp(options: RingOptions) {
-  const memory = new GuestMemory(MEMORY);
-  const ring = new PackedRing(memory, options);
-  const tables = memory.allocate(TABLES);
-  const device = new PackedDeviceModel(memory, ring, options.base);
-  return { memory, ring, device, tables, [Symbol.dispose]: () => memory[Symbol.dispose]() };
-}
+const packed = { Ring: PackedRing, Device: PackedDeviceModel };
+const setUp = (options: RingOptions) => setUpKind(packed, options);
 
 /** Both positions at a slot with a wrap counter. */
 const at = (slot: number, wrap: number) => ((slot | (wrap << 15)) * 0x10001) >>> 0;
 
-/** Adds a chain of `readable` and `writable` buffers whose addresses and lengths follow the token. */
-function add(ring: PackedRing, token: number, readable: number, writable: number, table = 0) {
-  ring.clear();
-  for (let i = 0; i < readable + writable; i++) {
-    ring.push(token * 4096 + i * 16, i + 1, i >= readable);
-  }
-  return table === 0 ? ring.add(token) : ring.addIndirect(table, token);
-}
-
-function checkChain({ buffers }: TakenPacked, token: number, readable: number, writable: number) {
-  const expected = Array.from({ length: readable + writable }, (_, i) => ({
-    address: token * 4096 + i * 16,
-    length: i + 1,
-    writable: i >= readable,
-  }));
-  assert.deepEqual(buffers, expected);
-}
-
-const room = ({ buffers }: TakenPacked) =>
-  buffers.reduce((sum, b) => sum + (b.writable ? b.length : 0), 0);
-
-const steps = fc.array(
-  fc.record({
-    add: fc.integer({ min: 0, max: 5 }),
-    readable: fc.integer({ min: 0, max: 3 }),
-    writable: fc.integer({ min: 1, max: 3 }),
-    indirect: fc.boolean(),
-    take: fc.integer({ min: 0, max: 5 }),
-    complete: fc.array(fc.nat(), { maxLength: 5 }),
-    reap: fc.boolean(),
-  }),
-  { maxLength: 60 },
-);
+/** Sizes, and slots to begin at. */
+const starts = [
+  [1, 0],
+  [2, 1],
+  [3, 0],
+  [7, 5],
+  [8, 7],
+  [64, 60],
+  [100, 99],
+] as const;
 
 describe("PackedRing", () => {
   for (const inOrder of [false, true]) {
     const order = inOrder ? "in order and in batches" : "in any order of completion";
     it(`agrees with a device on every chain, ${order}, across the wrap`, () => {
-      const property = fc.property(
-        steps,
-        fc.constantFrom([1, 0], [2, 1], [3, 0], [7, 5], [8, 7], [64, 60], [100, 99] as const),
-        fc.constantFrom(0, 1),
-        (moves, [size, slot], wrap) => {
-          using world = setUp({ size: size!, base: at(slot!, wrap), inOrder });
-          const { ring, device, tables } = world;
-          const shape = new Map<number, [number, number]>();
-          const held: [TakenPacked, number][] = [];
-          const offered: number[] = [];
-          const finished: [number, number][] = [];
-          let token = 0;
-          for (const move of moves) {
-            for (let i = 0; i < move.add; i++) {
-              token++;
-              const table = move.indirect ? tables + (token % 512) * 128 : 0;
-              const before = ring.freeDescriptors;
-              const needed = move.indirect ? 1 : move.readable + move.writable;
-              const id = add(ring, token, move.readable, move.writable, table);
-              assert.equal(id < 0, needed > before);
-              assert.equal(ring.freeDescriptors, id < 0 ? before : before - needed);
-              if (id < 0) break;
-              offered.push(token);
-              shape.set(token, [move.readable, move.writable]);
-            }
-            ring.publish();
-            for (let i = 0; i < move.take; i++) {
-              const chain = device.take();
-              if (chain === null) {
-                assert.equal(offered.length, 0);
-                break;
-              }
-              const taken = offered.shift()!;
-              checkChain(chain, taken, ...shape.get(taken)!);
-              held.push([chain, taken]);
-            }
-            if (inOrder && move.complete.length > 0 && held.length > 0) {
-              const batch = held.splice(0, move.complete.length);
-              const last = batch.at(-1)![0];
-              const slots = batch.reduce((sum, [{ slots }]) => sum + slots, 0);
-              const written = move.complete[0]! % (room(last) + 1);
-              device.complete(last.id, slots, written);
-              finished.push(
-                ...batch.map(
-                  ([chain, done]) =>
-                    [done, chain === last ? written : room(chain)] as [number, number],
-                ),
-              );
-            }
-            for (const choice of inOrder ? [] : move.complete) {
-              if (held.length === 0) break;
-              const [[chain, done]] = held.splice(choice % held.length, 1) as [
-                [TakenPacked, number],
-              ];
-              device.complete(chain.id, chain.slots, choice % (room(chain) + 1));
-              finished.push([done, choice % (room(chain) + 1)]);
-            }
-            assert.equal(ring.ready, finished.length > 0);
-            const { used } = device;
-            assert.equal(ring.shownUsedIndex, used.slot | (used.lap % 2 === 0 ? 0x8000 : 0));
-            if (!move.reap) continue;
-            for (const [expected, written] of finished.splice(0)) {
-              assert.ok(ring.next());
-              assert.deepEqual([ring.token, ring.written], [expected, written]);
-            }
-            assert.equal(ring.next(), false);
-            assert.equal(ring.inFlight, held.length + offered.length);
-          }
-        },
+      const options = fc
+        .tuple(fc.constantFrom(...starts), fc.constantFrom(0, 1))
+        .map(([[size, slot], wrap]) => ({ size, base: at(slot, wrap), inOrder }));
+      agrees(packed, options, ({ ring, device: { used } }) =>
+        assert.equal(ring.shownUsedIndex, used.slot | (used.lap % 2 === 0 ? 0x8000 : 0)),
       );
-      fc.assert(property, { numRuns: full ? 10_000 : 300 });
     });
   }
 
@@ -158,15 +61,12 @@ describe("PackedRing", () => {
         for (let j = 0; j < count; j++) add(ring, j, 1, 1);
         assert.equal(ring.publish(), eventIdx ? wanted < 2 * count : flags === 0);
         assert.equal(ring.publish(), false, "nothing new");
-        for (let j = 0; j < count; j++) {
-          const { id, slots } = device.take()!;
-          device.complete(id, slots, 0);
-        }
+        for (let j = 0; j < count; j++) device.complete(device.take()!, 0);
         while (ring.next());
         device.suppress(1);
         add(ring, 9, 0, 1);
         assert.equal(ring.publish(), false, "kicks are off");
-        device.complete(device.take()!.id, 1, 0);
+        device.complete(device.take()!, 0);
         assert.ok(ring.next());
       }
     }
@@ -177,9 +77,9 @@ describe("PackedRing", () => {
       using world = setUp({ size: 11, base: at(10, 1), eventIdx });
       const { ring, device } = world;
       const completeOne = (): boolean => {
-        const { id, slots } = device.take()!;
-        device.complete(id, slots, 0);
-        return device.wantsCall(slots);
+        const chain = device.take()!;
+        device.complete(chain, 0);
+        return device.wantsCall(chain.slots);
       };
       for (let round = 0; round < 24; round++) {
         for (let i = 0; i < 3; i++) add(ring, i, 1, 1);
@@ -199,23 +99,17 @@ describe("PackedRing", () => {
   });
 
   it("refuses completions that cannot be right", () => {
-    const wrong: Readonly<Record<string, (device: PackedDeviceModel, id: number) => void>> = {
-      "a buffer id beyond the ring": (device) => device.complete(8, 2, 0),
-      "a buffer id that is not in flight": (device, id) => device.complete((id + 5) % 8, 2, 0),
-      "more bytes than there was room for": (device, id) => device.complete(id, 2, 4),
-    };
-    for (const [name, act] of Object.entries(wrong)) {
-      using world = setUp({ size: 8 });
-      const { ring, device } = world;
-      const id = add(ring, 1, 1, 1);
-      ring.publish();
-      act(device, id);
-      assert.throws(() => ring.next(), { fault: "malformed" }, name);
-    }
+    const slots = 2;
+    refuses(packed, {
+      "a buffer id beyond the ring": (device) => device.complete({ id: 8, slots }, 0),
+      "a buffer id that is not in flight": (device, id) =>
+        device.complete({ id: (id + 5) % 8, slots }, 0),
+      "more bytes than there was room for": (device, id) => device.complete({ id, slots }, 4),
+    });
     using world = setUp({ size: 8 });
     const { ring, device } = world;
     const id = add(ring, 1, 1, 1);
-    device.complete(id, 2, 0);
+    device.complete({ id, slots }, 0);
     assert.throws(() => ring.next(), { fault: "malformed" }, "before it is published");
   });
 
@@ -224,7 +118,7 @@ describe("PackedRing", () => {
     const { ring, memory, device } = world;
     const id = add(ring, 1, 1, 1);
     ring.publish();
-    device.complete(id, 2, 2);
+    device.complete({ id, slots: 2 }, 2);
     memory.bytes(ring.place.descriptor + 14, 1)[0]! &= ~2;
     assert.ok(ring.next());
     assert.equal(ring.written, 0);
@@ -232,27 +126,8 @@ describe("PackedRing", () => {
 
   it("offers what is in flight again to a device that remembers nothing", () => {
     using world = setUp({ size: 11, base: at(9, 0) });
-    const { memory, ring, device } = world;
-    const tokens = [1, 2, 3, 4, 5];
-    for (const token of tokens) add(ring, token, token % 2, 1);
-    ring.publish();
-    const chains = tokens.map(() => device.take()!);
-    // 4 and 2 are finished, out of order.
-    for (const i of [3, 1]) device.complete(chains[i]!.id, chains[i]!.slots, 0);
-    assert.ok(ring.next());
-    const base = ring.rewind();
-    assert.equal(base, at(0, 1));
-    const next = new PackedDeviceModel(memory, ring, base);
-    for (const token of [1, 3, 5]) checkChain(next.take()!, token, 1, 1);
-    assert.equal(next.take(), null);
-    assert.ok(ring.next() && ring.token === 2, "taken after the change");
-    for (const i of [4, 0, 2]) next.complete(chains[i]!.id, chains[i]!.slots, 0);
-    for (const token of [5, 1, 3]) {
-      assert.ok(ring.next());
-      assert.equal(ring.token, token);
-    }
-    assert.equal(ring.freeDescriptors, 11);
-    assert.equal(ring.base, at(6, 1));
+    offersAgain(packed, world, (token) => token % 2, at(0, 1));
+    assert.equal(world.ring.base, at(6, 1));
   });
 
   it("writes whatever it is told to", () => {
@@ -271,7 +146,7 @@ describe("PackedRing", () => {
         { address: 3, length: 9, writable: true },
       ],
     });
-    device.complete(id, 2, 9);
+    device.complete(chain, 9);
     assert.ok(ring.next());
     assert.equal(ring.token, 77);
     ring.release([id]);

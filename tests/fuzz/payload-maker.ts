@@ -10,7 +10,6 @@ import {
   MAX_CONFIG_SIZE,
   type PayloadName,
   payloadSizes,
-  VringAddr,
 } from "../../core/payloads.ts";
 import {
   frontEndMessages,
@@ -18,9 +17,16 @@ import {
   ProtocolFeature,
   VRING_NO_FD,
 } from "../../core/protocol.ts";
-import { memRegion, memTable, REGION_SIZE, regions, state, user } from "../bad-input/guest.ts";
+import {
+  defaultTable,
+  memRegion,
+  memTable,
+  state,
+  user,
+  vringAddresses,
+} from "../bad-input/guest.ts";
 import type { Random } from "../bad-input/random.ts";
-import { AVAILABLE, RING_STRIDE, USED } from "../bad-input/ring.ts";
+import { RING_STRIDE } from "../bad-input/ring.ts";
 import { RINGS } from "./arena.ts";
 import { likelyPayload, wildWord } from "./fields.ts";
 import { Objects, scribble } from "./objects.ts";
@@ -174,13 +180,7 @@ export class PayloadMaker {
       if (random.chance(wild)) return wildWord(random);
       return BigInt(user(base + at) + (random.chance(0.03) ? random.below(32) : 0));
     };
-    return VringAddr.encode({
-      index,
-      flags: random.below(2),
-      descriptor: near(0),
-      available: near(AVAILABLE),
-      used: near(USED),
-    });
+    return vringAddresses(index, near, random.below(2));
   }
 
   #table(wild: number) {
@@ -196,10 +196,7 @@ export class PayloadMaker {
       const word = () => wildWord(random);
       return { guest: word(), size: word(), user: word(), offset: word() };
     }
-    if (slot < 2) {
-      const { offset, user } = regions[slot]!;
-      return { guest: offset, size: REGION_SIZE, user, offset };
-    }
+    if (slot < defaultTable.length) return defaultTable[slot]!;
     const place = slot * 2 ** 32;
     const offset = slot % 2 === 0 ? 4096 * slot : 0;
     return { guest: place, user: 2 ** 46 + place, size: 65536 * slot, offset };

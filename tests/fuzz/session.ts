@@ -5,7 +5,7 @@ import { type FrontEndMessage, ProtocolFeature, VRING_LOG } from "../../core/pro
 import { RequestHeader, RequestType, Status } from "../../devices/blk/wire.ts";
 import type { Fd } from "../../ffi/mod.ts";
 import { Client, u64 } from "../bad-input/client.ts";
-import { memTable, REGION_SIZE, regions, ringAddresses, state } from "../bad-input/guest.ts";
+import { defaultTable, memTable, ringAddresses, state } from "../bad-input/guest.ts";
 import { PackedRing } from "../bad-input/packed-ring.ts";
 import { type Descriptor, Ring, USED, WRITE } from "../bad-input/ring.ts";
 import type { Arena } from "./arena.ts";
@@ -61,13 +61,7 @@ export class Session implements Disposable {
     this.client.send("SET_PROTOCOL_FEATURES", u64(this.protocol));
     this.must("SET_OWNER");
     this.must("SET_FEATURES", u64(this.features));
-    const table = regions.map(({ offset, user }) => ({
-      guest: offset,
-      size: REGION_SIZE,
-      user,
-      offset,
-    }));
-    this.must("SET_MEM_TABLE", memTable(table), [arena.memfd, arena.memfd]);
+    this.must("SET_MEM_TABLE", memTable(defaultTable), [arena.memfd, arena.memfd]);
     const packed = has(this.features, RingFeature.RING_PACKED);
     const Kind = packed ? PackedRing : Ring;
     this.rings = Array.from({ length: rings }, (_, i) => new Kind(i, size, arena.view));

@@ -5,8 +5,9 @@
  * RINGSIDE_GUEST_BACK_END=qemu-storage-daemon puts QEMU's own block back-end in their place. What
  * fails with that too is the fault of a test or of the machine, not ours.
  */
-import { readFileSync, readlinkSync, rmSync } from "node:fs";
+import { readlinkSync, rmSync } from "node:fs";
 import { join } from "node:path";
+import { isListening } from "../support/process-status.ts";
 import { lab, repository } from "./lab.ts";
 import { type Running, start } from "./processes.ts";
 import { until } from "./wait.ts";
@@ -42,6 +43,16 @@ export function startBlk(socket: string, options: BlkOptions): Promise<BackEnd> 
   );
 }
 
+/** Starts `vhost-user-net`, after the words of `prefix`, as for a network namespace. */
+export function startNet(
+  socket: string,
+  args: readonly string[],
+  prefix: readonly string[] = [],
+): Promise<BackEnd> {
+  const program = join(repository, "bin/vhost-user-net");
+  return listening(socket, [...prefix, program, `--socket-path=${socket}`, ...args]);
+}
+
 export function startRng(socket: string): Promise<BackEnd> {
   return listening(socket, [join(repository, "bin/vhost-user-rng"), `--socket-path=${socket}`]);
 }
@@ -50,6 +61,11 @@ export function startRng(socket: string): Promise<BackEnd> {
 export function startInput(socket: string, listen: string, args: string[]): Promise<BackEnd> {
   const program = join(repository, "bin/vhost-user-input");
   return listening(socket, [program, `--socket-path=${socket}`, `--listen=${listen}`, ...args]);
+}
+
+export function startGpu(socket: string, args: readonly string[] = []): Promise<BackEnd> {
+  const program = join(repository, "bin/vhost-user-gpu");
+  return listening(socket, [program, `--socket-path=${socket}`, ...args]);
 }
 
 /** Serves a file by tests/support/tardy-disk.ts, which completes out of order. */
@@ -105,7 +121,7 @@ async function listening(socket: string, command: string[]): Promise<BackEnd> {
     if (running.status() !== null) {
       throw new Error(`it ended with status ${running.status()}`);
     }
-    return isListening(socket) ? true : null;
+    return isListening(socket, running.pid) ? true : null;
   };
   try {
     await until(startTimeoutMs, probe, `a listener on ${socket}`);
@@ -120,17 +136,4 @@ async function listening(socket: string, command: string[]): Promise<BackEnd> {
     throw new Error(`The back-end should run under ${runtime} but runs under ${program}`);
   }
   return { ...running, socket };
-}
-
-/**
- * Asks the kernel's table, in which flag 0x10000 marks a listener: connecting would begin a
- * session, and the file alone may be a killed process's.
- */
-function isListening(path: string): boolean {
-  return readFileSync("/proc/net/unix", "utf8")
-    .split("\n")
-    .some((line) => {
-      const fields = line.trim().split(/\s+/);
-      return fields[7] === path && (Number.parseInt(fields[3], 16) & 0x10000) !== 0;
-    });
 }

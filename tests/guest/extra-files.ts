@@ -1,8 +1,33 @@
 /** Additions to a guest's initial file system, which is otherwise the same for all tests. */
 import { spawnSync } from "node:child_process";
-import { copyFileSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
+import { copyFileSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { basename, join } from "node:path";
 import { lab } from "./lab.ts";
+
+/**
+ * Paths of a module of the guest's kernel and of those that it needs, by their names. Load them in this
+ * order with `insmod`; some may be there already.
+ */
+export function kernelModules(name: string): Readonly<Record<string, string>> {
+  const base = join(lab.folder, "kernel");
+  const [version] = readdirSync(join(base, "lib/modules"));
+  const shown = spawnSync(lab.run, [
+    "modprobe",
+    "-d",
+    base,
+    "-S",
+    version!,
+    "--show-depends",
+    name,
+  ]);
+  const paths = [...String(shown.stdout).matchAll(/^insmod (\S+\.ko)\s*$/gm)].map(
+    ([, path]) => path!,
+  );
+  if (shown.status !== 0 || paths.length === 0) {
+    throw new Error(`The guest's kernel has no module ${name}: ${shown.stderr}`);
+  }
+  return Object.fromEntries(paths.map((path) => [basename(path), path]));
+}
 
 /**
  * Makes an initial file system that has further programs in /extra, by name. Returns its path, which is

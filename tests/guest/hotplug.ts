@@ -1,9 +1,9 @@
 /** Memory that is plugged into a guest and taken out again while its disk is in use. */
 import assert from "node:assert/strict";
-import { truncateSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { fdCount, mappingsOf } from "../support/process-status.ts";
 import { type BackEnd, startBlk } from "./back-end.ts";
+import { makeImage } from "./disk-io.ts";
 import { bootGuest, type Guest } from "./guest.ts";
 import { full } from "./lab.ts";
 import { scenario } from "./scenario.ts";
@@ -38,8 +38,7 @@ export function hotplug(packed: boolean): void {
     "a guest that may grow boots and works",
     async () => {
       const file = join(folder, "disk.img");
-      writeFileSync(file, "");
-      truncateSync(file, 64 * MiB);
+      makeImage(file);
       const options = { file, queues: 2, plugin: "counting-disk.ts", debug: true };
       backEnd = owns("back-end", await startBlk(join(folder, "blk"), options));
       const devices = [

@@ -3,17 +3,21 @@
  * by IOTLB messages, 4 KiB each, and are taken away when a request is over (iommu=strict).
  */
 import assert from "node:assert/strict";
-import { truncateSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
 import { RingFeature } from "../../core/features.ts";
-import { startBlk } from "./back-end.ts";
+import {
+  checkFileSystem,
+  checkIo,
+  checkSmallReads,
+  checkStopAndCont,
+  featuresOf,
+  serveDisk,
+} from "./disk-io.ts";
 import { bootGuest, type Guest } from "./guest.ts";
 import { full } from "./lab.ts";
 import { scenario } from "./scenario.ts";
-import { sleep } from "./wait.ts";
 
-const MiB = 1024 * 1024;
-const { folder, step, owns, end } = scenario("an IOMMU under QEMU");
+const own = scenario("an IOMMU under QEMU");
+const { folder, step, owns, end } = own;
 let guest: Guest;
 
 /** Disks by name: how QEMU's device differs from the default. */
@@ -24,22 +28,15 @@ const disks = {
 } as const;
 const names = Object.keys(disks) as (keyof typeof disks)[];
 
-const drop = "echo 3 >/proc/sys/vm/drop_caches";
-
 /** Guests behind an IOMMU are slow, above all where others keep the machine busy. */
 const timeoutMs = 180_000;
 const unsupported = { notWithStandIn: "it has no IOTLB", timeoutMs };
 const patience = { timeoutMs: 90_000 };
 
-/** Writes 1 MiB to a disk on both processors and reads it back past the page cache. */
-async function checkIo(disk: string, flags = ""): Promise<void> {
-  await guest.run("dd if=/dev/urandom of=/tmp/fresh bs=1M count=1 2>/dev/null", patience);
-  const half = (mask: number, at: number) =>
-    `taskset ${mask} dd if=/tmp/fresh of=/dev/${disk} bs=64k count=8 skip=${at} seek=${at} ` +
-    `conv=notrunc,fsync ${flags} 2>/dev/null`;
-  await guest.run(`${half(1, 0)} & ${half(2, 8)} && wait`, patience);
-  const read = `${drop}; head -c 1048576 /dev/${disk} | md5sum`;
-  assert.equal(await guest.run(read, patience), await guest.run("md5sum </tmp/fresh"), disk);
+async function checkAllIo(): Promise<void> {
+  for (const flags of ["", "oflag=direct"]) {
+    for (const name of names) await checkIo(guest, name, { mib: 1, flags, ...patience });
+  }
 }
 
 step(
@@ -47,23 +44,15 @@ step(
   async () => {
     const devices = ["-device", "intel-iommu,device-iotlb=on,intremap=off"];
     for (const [name, settings] of Object.entries(disks)) {
-      const file = join(folder, `${name}.img`);
-      writeFileSync(file, "");
-      truncateSync(file, 64 * MiB);
-      const backEnd = owns(
-        name,
-        await startBlk(join(folder, name), { file, queues: 2, iommu: true }),
-      );
-      devices.push("-chardev", `socket,id=${name},path=${backEnd.socket}`);
       const platform = "iommu_platform=on,ats=on,disable-legacy=on";
-      devices.push("-device", `vhost-user-blk-pci,chardev=${name},${platform},${settings}`);
+      devices.push(...(await serveDisk(own, name, `${platform},${settings}`, { iommu: true })));
     }
     const kernelArguments = "intel_iommu=on iommu.strict=1";
     guest = owns("guest", await bootGuest({ folder, devices, kernelArguments }));
     for (const name of names) {
-      const features = await guest.run(`cat /sys/block/${name}/device/features`);
-      assert.equal(features[RingFeature.ACCESS_PLATFORM], "1", `${name}: ${features}`);
-      assert.equal(features[RingFeature.RING_PACKED], name === "vdc" ? "1" : "0");
+      const has = await featuresOf(guest, name);
+      assert.ok(has(RingFeature.ACCESS_PLATFORM), name);
+      assert.equal(has(RingFeature.RING_PACKED), name === "vdc", name);
       const group = await guest.run(`cat /sys/block/${name}/device/../iommu_group/type`);
       assert.equal(group, "DMA", "translations are strict");
     }
@@ -71,27 +60,14 @@ step(
   unsupported,
 );
 
-step(
-  "what is written reads back equal",
-  async () => {
-    for (const name of names) await checkIo(name);
-    for (const name of names) await checkIo(name, "oflag=direct");
-  },
-  unsupported,
-);
+step("what is written reads back equal", checkAllIo, unsupported);
 
 step(
   "small reads use a new translation each",
   async () => {
     const count = full ? 20_000 : 500;
-    for (const name of names) {
-      const read = (flags: string) =>
-        guest.run(
-          `dd if=/dev/${name} bs=4k count=${count} ${flags} 2>/dev/null | md5sum`,
-          patience,
-        );
-      assert.equal(await read("iflag=direct"), await read(""), name);
-    }
+    for (const name of names)
+      await checkSmallReads(guest, name, { size: 4096, count, ...patience });
   },
   unsupported,
 );
@@ -99,44 +75,14 @@ step(
 step(
   "mkfs.ext4, file copies and e2fsck -f work",
   async () => {
-    for (const name of full ? names : (["vdc"] as const)) {
-      await guest.run(`/tools/mkfs.ext4 -q -F /dev/${name}`, patience);
-      await guest.run(`mount -t ext4 /dev/${name} /mnt && mkdir /mnt/a`);
-      await guest.run(
-        "cp /tmp/fresh /mnt/a/1 && cp -r /tools /mnt/a/ && cp /mnt/a/1 /mnt/a/2",
-        patience,
-      );
-      await guest.run("rm /mnt/a/1 && umount /mnt");
-      const check = await guest.run(`/tools/e2fsck -f -n /dev/${name}`, patience);
-      assert.match(check, /Pass 5/);
-      await guest.run(`${drop}; mount -t ext4 /dev/${name} /mnt`);
-      await guest.run(
-        "cmp /tmp/fresh /mnt/a/2 && diff -r /tools /mnt/a/tools && umount /mnt",
-        patience,
-      );
-    }
+    for (const name of full ? names : ["vdc"]) await checkFileSystem(guest, name, patience);
   },
   unsupported,
 );
 
 step(
   "writes in progress survive stop and cont",
-  async () => {
-    await guest.run("dd if=/dev/urandom of=/tmp/large bs=1M count=1 2>/dev/null", patience);
-    const write = guest.run(
-      "dd if=/tmp/large of=/dev/vda bs=4k oflag=direct 2>/dev/null",
-      patience,
-    );
-    for (let i = 0; i < (full ? 10 : 3); i++) {
-      await sleep(100);
-      await guest.execute("stop");
-      await sleep(200);
-      await guest.execute("cont");
-    }
-    await write;
-    const read = `${drop}; head -c 1048576 /dev/vda | md5sum`;
-    assert.equal(await guest.run(read), await guest.run("md5sum </tmp/large"));
-  },
+  () => checkStopAndCont(guest, { mib: 1, ...patience }),
   unsupported,
 );
 
@@ -153,8 +99,7 @@ step(
       await guest.run(`echo ${device} >${driver}/bind && cat ${group}`);
       assert.equal(await guest.run(`cat ${group}`), "DMA-FQ");
     }
-    for (const name of names) await checkIo(name);
-    for (const name of names) await checkIo(name, "oflag=direct");
+    await checkAllIo();
   },
   unsupported,
 );

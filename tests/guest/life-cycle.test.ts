@@ -1,8 +1,8 @@
 /** What happens to a machine while a disk is served: stop, reset, unplug, back-end restarts. */
 import assert from "node:assert/strict";
-import { truncateSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { type BackEnd, type BlkOptions, startBlk } from "./back-end.ts";
+import { checkStopAndCont, makeImage, resetAfterWrite } from "./disk-io.ts";
 import { bootGuest, type Guest } from "./guest.ts";
 import { full } from "./lab.ts";
 import { scenario } from "./scenario.ts";
@@ -40,8 +40,7 @@ const diskSeen = (there: boolean) =>
   );
 
 step("a guest with a disk behind a PCIe root port boots and does I/O", async () => {
-  writeFileSync(options.file, "");
-  truncateSync(options.file, 64 * 1024 * 1024);
+  makeImage(options.file);
   await serve();
   const devices = [
     ...["-device", "pcie-root-port,id=port1,chassis=1,slot=1"],
@@ -53,23 +52,12 @@ step("a guest with a disk behind a PCIe root port boots and does I/O", async () 
 });
 
 step("writes in progress survive stop and cont", async () => {
-  await guest.run("dd if=/dev/urandom of=/tmp/large bs=1M count=16 2>/dev/null");
-  const write = guest.run("dd if=/tmp/large of=/dev/vda bs=4k oflag=direct 2>/dev/null");
-  for (let i = 0; i < (full ? 10 : 3); i++) {
-    await sleep(100);
-    await guest.execute("stop");
-    await sleep(200);
-    await guest.execute("cont");
-  }
-  await write;
-  const read = "echo 3 >/proc/sys/vm/drop_caches; head -c 16777216 /dev/vda | md5sum";
-  assert.equal(await guest.run(read), await guest.run("md5sum </tmp/large"));
+  await checkStopAndCont(guest, { mib: 16 });
   await checkIo();
 });
 
 step("the guest is up again and does I/O after system_reset", async () => {
-  await guest.run("dd if=/dev/zero of=/dev/vda bs=1M count=1 conv=fsync 2>/dev/null");
-  await guest.reset();
+  await resetAfterWrite(guest);
   await checkIo();
 });
 

@@ -3,17 +3,22 @@
  * with split rings; Linux then uses packed ones on the same connection.
  */
 import assert from "node:assert/strict";
-import { truncateSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
 import { RingFeature } from "../../core/features.ts";
-import { startBlk } from "./back-end.ts";
+import {
+  checkFileSystem,
+  checkIo,
+  checkSmallReads,
+  checkStopAndCont,
+  featuresOf,
+  resetAfterWrite,
+  serveDisk,
+} from "./disk-io.ts";
 import { bootGuest, type Guest } from "./guest.ts";
 import { full } from "./lab.ts";
 import { scenario } from "./scenario.ts";
-import { sleep } from "./wait.ts";
 
-const MiB = 1024 * 1024;
-const { folder, step, owns, end } = scenario("packed rings under QEMU");
+const own = scenario("packed rings under QEMU");
+const { folder, step, owns, end } = own;
 const unsupported = { notWithStandIn: "it has no packed rings" };
 let guest: Guest;
 
@@ -25,38 +30,19 @@ const disks = {
 } as const;
 const names = Object.keys(disks) as (keyof typeof disks)[];
 
-const drop = "echo 3 >/proc/sys/vm/drop_caches";
-
-/** Writes 8 MiB to a disk on both processors and reads them back past the page cache. */
-async function checkIo(disk: string, flags = ""): Promise<void> {
-  await guest.run("dd if=/dev/urandom of=/tmp/fresh bs=1M count=8 2>/dev/null");
-  const half = (mask: number, at: number) =>
-    `taskset ${mask} dd if=/tmp/fresh of=/dev/${disk} bs=64k count=64 skip=${at} seek=${at} ` +
-    `conv=notrunc,fsync ${flags} 2>/dev/null`;
-  await guest.run(`${half(1, 0)} & ${half(2, 64)} && wait`);
-  const read = `${drop}; head -c 8388608 /dev/${disk} | md5sum`;
-  assert.equal(await guest.run(read), await guest.run("md5sum </tmp/fresh"), disk);
-}
-
 step(
   "Linux takes packed rings where the firmware had split ones",
   async () => {
     const devices: string[] = [];
     for (const [name, settings] of Object.entries(disks)) {
-      const file = join(folder, `${name}.img`);
-      writeFileSync(file, "");
-      truncateSync(file, 64 * MiB);
-      const backEnd = owns(name, await startBlk(join(folder, name), { file, queues: 2 }));
-      devices.push("-chardev", `socket,id=${name},path=${backEnd.socket}`);
-      devices.push("-device", `vhost-user-blk-pci,chardev=${name},packed=on,${settings}`);
+      devices.push(...(await serveDisk(own, name, `packed=on,${settings}`)));
     }
     guest = owns("guest", await bootGuest({ folder, devices }));
     for (const name of names) {
-      const features = await guest.run(`cat /sys/block/${name}/device/features`);
-      const bit = (feature: number) => features[feature] === "1";
-      assert.ok(bit(RingFeature.RING_PACKED), `${name} is packed: ${features}`);
-      assert.equal(bit(RingFeature.INDIRECT_DESC), name !== "vdb", features);
-      assert.equal(bit(RingFeature.EVENT_IDX), name !== "vdc", features);
+      const has = await featuresOf(guest, name);
+      assert.ok(has(RingFeature.RING_PACKED), `${name} is packed`);
+      assert.equal(has(RingFeature.INDIRECT_DESC), name !== "vdb", name);
+      assert.equal(has(RingFeature.EVENT_IDX), name !== "vdc", name);
     }
   },
   unsupported,
@@ -65,8 +51,9 @@ step(
 step(
   "what is written reads back equal, with any kind of descriptors and events",
   async () => {
-    for (const name of names) await checkIo(name);
-    for (const name of names) await checkIo(name, "oflag=direct");
+    for (const flags of ["", "oflag=direct"]) {
+      for (const name of names) await checkIo(guest, name, { mib: 8, flags });
+    }
   },
   unsupported,
 );
@@ -75,11 +62,7 @@ step(
   "small reads go round the ring many times",
   async () => {
     const count = full ? 20_000 : 2000;
-    for (const name of names) {
-      const read = (flags: string) =>
-        guest.run(`dd if=/dev/${name} bs=512 count=${count} ${flags} 2>/dev/null | md5sum`);
-      assert.equal(await read("iflag=direct"), await read(""), name);
-    }
+    for (const name of names) await checkSmallReads(guest, name, { size: 512, count });
   },
   unsupported,
 );
@@ -87,45 +70,22 @@ step(
 step(
   "mkfs.ext4, file copies and e2fsck -f work",
   async () => {
-    for (const name of names) {
-      await guest.run(`/tools/mkfs.ext4 -q -F /dev/${name}`, { timeoutMs: 60_000 });
-      await guest.run(`mount -t ext4 /dev/${name} /mnt && mkdir /mnt/a`);
-      await guest.run("cp /tmp/fresh /mnt/a/1 && cp -r /tools /mnt/a/ && cp /mnt/a/1 /mnt/a/2");
-      await guest.run("rm /mnt/a/1 && umount /mnt");
-      const check = await guest.run(`/tools/e2fsck -f -n /dev/${name}`, { timeoutMs: 60_000 });
-      assert.match(check, /Pass 5/);
-      await guest.run(`${drop}; mount -t ext4 /dev/${name} /mnt`);
-      await guest.run("cmp /tmp/fresh /mnt/a/2 && diff -r /tools /mnt/a/tools && umount /mnt");
-    }
+    for (const name of names) await checkFileSystem(guest, name);
   },
   unsupported,
 );
 
 step(
   "writes in progress survive stop and cont",
-  async () => {
-    await guest.run("dd if=/dev/urandom of=/tmp/large bs=1M count=8 2>/dev/null");
-    const write = guest.run("dd if=/tmp/large of=/dev/vda bs=4k oflag=direct 2>/dev/null");
-    for (let i = 0; i < (full ? 10 : 3); i++) {
-      await sleep(100);
-      await guest.execute("stop");
-      await sleep(200);
-      await guest.execute("cont");
-    }
-    await write;
-    const read = `${drop}; head -c 8388608 /dev/vda | md5sum`;
-    const got = await guest.run(read, { timeoutMs: 60_000 });
-    assert.equal(got, await guest.run("md5sum </tmp/large"));
-  },
+  () => checkStopAndCont(guest, { mib: 8, timeoutMs: 60_000 }),
   unsupported,
 );
 
 step(
   "the guest is up again and does I/O after system_reset",
   async () => {
-    await guest.run("dd if=/dev/zero of=/dev/vda bs=1M count=1 conv=fsync 2>/dev/null");
-    await guest.reset();
-    for (const name of names) await checkIo(name);
+    await resetAfterWrite(guest);
+    for (const name of names) await checkIo(guest, name, { mib: 8 });
   },
   unsupported,
 );

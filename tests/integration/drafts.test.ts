@@ -6,7 +6,7 @@ import { has } from "../../core/features.ts";
 import { BackendSpecs, U64 } from "../../core/payloads.ts";
 import { frontEndMessages, type MessageRow, ProtocolFeature } from "../../core/protocol.ts";
 import { BlkDriver, Connection, protocolFeatures } from "../../frontend/mod.ts";
-import { launch } from "../conventions/folder.ts";
+import { launch } from "../conventions/run.ts";
 import { MIB, serveBlk, verifyDriver } from "../support/blk.ts";
 
 const M = frontEndMessages;

@@ -1,4 +1,4 @@
-/** When written data is made durable: each fdatasync of the program is counted. */
+/** When written data is made durable: each time the program syncs its file is counted. */
 import assert from "node:assert/strict";
 import { existsSync, statSync } from "node:fs";
 import { describe, it } from "node:test";
@@ -15,7 +15,7 @@ class Disk implements Disposable {
   readonly #count: string;
 
   constructor(args: readonly string[] = []) {
-    const shim = buildTool("tests/integration/count-sync.c", { shared: true });
+    const shim = buildTool("tests/tools/uring-shim.c", { shared: true });
     this.#count = this.folder.at("count");
     const env = { RINGSIDE_LIBC: shim, RINGSIDE_SYNC_COUNT: this.#count };
     this.program = serveBlk(this.folder.image(MIB), args, { folder: this.folder, env });
@@ -40,9 +40,15 @@ class Disk implements Disposable {
 
 const data = new Uint8Array(512).fill(1);
 
-describe("the write cache", { skip: compilerMissing() ?? false }, () => {
+const skip = compilerMissing() ?? false;
+
+for (const aio of ["preadv", "auto", "io_uring"]) {
+  describe(`the write cache with --aio=${aio}`, { skip }, () => rows(`--aio=${aio}`));
+}
+
+function rows(aio: string): void {
   it("keeps writes until they are flushed", () => {
-    using disk = new Disk();
+    using disk = new Disk([aio]);
     using driver = BlkDriver.connect(disk.program.socket);
     const write = () => driver.write(0, data);
     assert.equal(disk.during(write), 0);
@@ -57,7 +63,7 @@ describe("the write cache", { skip: compilerMissing() ?? false }, () => {
   });
 
   it("is flushed when it is switched off; writes are durable from then on", () => {
-    using disk = new Disk();
+    using disk = new Disk([aio]);
     using driver = BlkDriver.connect(disk.program.socket);
     const write = () => driver.write(0, data);
     const zero = () => driver.writeZeroes([{ sector: 0, sectors: 8 }]);
@@ -72,7 +78,7 @@ describe("the write cache", { skip: compilerMissing() ?? false }, () => {
   });
 
   it("can be switched while writes are in flight", () => {
-    using disk = new Disk();
+    using disk = new Disk([aio]);
     using driver = BlkDriver.connect(disk.program.socket);
     const [queue] = driver.queues;
     for (let round = 0; round < 40; round++) {
@@ -87,7 +93,7 @@ describe("the write cache", { skip: compilerMissing() ?? false }, () => {
   });
 
   it("is off with --cache=writethrough", () => {
-    using disk = new Disk(["--cache=writethrough"]);
+    using disk = new Disk([aio, "--cache=writethrough"]);
     using driver = BlkDriver.connect(disk.program.socket);
     assert.equal(driver.config().writeback, 0);
     assert.equal(
@@ -102,7 +108,7 @@ describe("the write cache", { skip: compilerMissing() ?? false }, () => {
   });
 
   it("is not used for drivers that do not know how to flush it", () => {
-    using disk = new Disk();
+    using disk = new Disk([aio]);
     const features = ringFeatures | mask(BlkFeature.CONFIG_WCE);
     {
       using driver = BlkDriver.connect(disk.program.socket, { features });
@@ -117,4 +123,4 @@ describe("the write cache", { skip: compilerMissing() ?? false }, () => {
       0,
     );
   });
-});
+}

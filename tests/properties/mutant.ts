@@ -21,7 +21,7 @@ export interface Mutation extends Edits {
 
 const core = new URL("../../core/", import.meta.url);
 /** The classes to be mutated, and the files of core/ that have them. */
-interface Queues {
+export interface Queues {
   SplitQueue: typeof SplitQueue;
   SplitBigEndianQueue: typeof SplitBigEndianQueue;
   PackedQueue: typeof PackedQueue;
@@ -169,10 +169,7 @@ export const mutations: readonly Mutation[] = [
     name: "putBack leaves the chain in flight",
     breaks: "model",
     edits: [
-      [
-        "    const { head } = this.chain;\n    this.#taken[head] = 0;",
-        "    const { head } = this.chain;",
-      ],
+      ["    if (this.closed) return;\n    this.#taken[head] = 0;", "    if (this.closed) return;"],
     ],
   },
   {
@@ -308,7 +305,7 @@ export const mutations: readonly Mutation[] = [
   {
     name: "addresses lose their upper bits",
     breaks: "hostile",
-    edits: [["if ((high & ADDRESS_LIMIT) !== 0) throw badAddress(index, low, high);", ""]],
+    edits: [["places[place] !== high ||", ""]],
   },
   {
     name: "WRITE is mixed up with NEXT",
@@ -321,12 +318,12 @@ export const mutations: readonly Mutation[] = [
   {
     name: "a buffer may reach beyond the window found last",
     breaks: "hostile",
-    edits: [["(length - 1) >>> 0 >= places[place + END]! - offset ||", ""]],
+    edits: [["(length - 1) >>> 0 >= (end - offset) >>> 0 ||", ""]],
   },
   {
     name: "a buffer may lie before the window found last",
     breaks: "hostile",
-    edits: [["offset < 0 ||", ""]],
+    edits: [["offset >>> 0 >= end >>> 0 ||", ""]],
   },
   {
     name: "readable buffers may follow writable ones",

@@ -1,15 +1,8 @@
-/** The properties are worth something: they tell the queue from copies with one mistake each. */
-import assert from "node:assert/strict";
-import { after, describe, test } from "node:test";
-import fc from "fast-check";
 import { PackedQueue } from "../../core/packed.ts";
-import { Arena } from "./arena.ts";
-import { type Mutation, mutate, type PropertyName, removeMutants } from "./mutant.ts";
+import type { Mutation } from "./mutant.ts";
+import { testMutations } from "./mutation-suite.ts";
 import { survivesHostilePackedRing } from "./packed-hostile.ts";
 import { behavesAsPackedModel } from "./packed-world.ts";
-
-/** One seed for all, so that a mutation is found today and tomorrow. */
-const parameters = { seed: 20261121, numRuns: 3000, endOnFailure: true };
 
 const publishStore = "    Atomics.store(this.#halves, (this.#gate << 3) + 7, this.#gateFlags);\n";
 
@@ -251,12 +244,12 @@ const mutations: readonly Mutation[] = [
   {
     name: "a buffer may reach beyond the window found last",
     breaks: "hostile",
-    edits: [["(length - 1) >>> 0 >= places[place + END]! - offset", "length === 0"]],
+    edits: [["(length - 1) >>> 0 >= (end - offset) >>> 0", "length === 0"]],
   },
   {
     name: "a buffer may lie before the window found last",
     breaks: "hostile",
-    edits: [["        offset < 0 ||\n", ""]],
+    edits: [["        offset >>> 0 >= end >>> 0 ||\n", ""]],
   },
   {
     name: "readable buffers may follow writable ones",
@@ -285,34 +278,9 @@ const mutations: readonly Mutation[] = [
   },
 ];
 
-describe("A mutated PackedQueue", () => {
-  const arena = new Arena();
-  after(() => {
-    removeMutants();
-    arena[Symbol.dispose]();
-  });
-
-  const properties = { model: behavesAsPackedModel, hostile: survivesHostilePackedRing };
-  const check = (name: PropertyName, Queue: typeof PackedQueue, runs: number) =>
-    fc.check(properties[name](arena, Queue) as fc.IProperty<unknown>, {
-      ...parameters,
-      numRuns: runs,
-    });
-
-  test("passes like the original when nothing is edited", async () => {
-    const copy = await mutate("PackedQueue", { name: "nothing", edits: [] });
-    assert.notEqual(copy, PackedQueue);
-    for (const name of ["model", "hostile"] as const) {
-      const { failed, errorInstance } = check(name, copy, 300);
-      assert.equal(failed, false, String(errorInstance));
-    }
-  });
-
-  for (const mutation of mutations) {
-    test(`fails when ${mutation.name}`, async () => {
-      const Queue = await mutate("PackedQueue", mutation);
-      const { failed, numRuns } = check(mutation.breaks, Queue, parameters.numRuns);
-      assert.ok(failed, `the mutation survived ${numRuns} runs`);
-    });
-  }
+testMutations({
+  queue: "PackedQueue",
+  original: PackedQueue,
+  mutations,
+  properties: { model: behavesAsPackedModel, hostile: survivesHostilePackedRing },
 });

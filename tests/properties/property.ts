@@ -3,7 +3,7 @@ import fc from "fast-check";
 import type { QueueClass } from "../core/driver.ts";
 import type { Arena } from "./arena.ts";
 import { type Scenario, scenario } from "./scenario.ts";
-import { World } from "./world.ts";
+import { SplitWorld } from "./split-world.ts";
 
 export const full = process.env.RINGSIDE_TEST_FULL === "1";
 
@@ -11,6 +11,6 @@ export const full = process.env.RINGSIDE_TEST_FULL === "1";
 export function behavesAsModel(arena: Arena, Kind: QueueClass, littleEndian = true) {
   return fc.property(scenario, (plan: Scenario) => {
     const inOrder = plan.inOrder && littleEndian;
-    new World(arena, Kind, { ...plan, inOrder }, littleEndian).play(plan.steps);
+    new SplitWorld(arena, Kind, { ...plan, inOrder }, littleEndian).play(plan.steps);
   });
 }

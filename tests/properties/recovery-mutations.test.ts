@@ -29,7 +29,12 @@ const splitMutations: readonly Edits[] = [
   },
   {
     name: "what is replayed is taken anew",
-    edits: [["    this.#replay.shift();\n", "    this.#inflight!.take(this.#replay.shift()!);\n"]],
+    edits: [
+      [
+        "    this.#replay.submitted();\n",
+        "    this.#inflight!.take(this.#replay.waiting[0]!);\n    this.#replay.submitted();\n",
+      ],
+    ],
   },
   {
     name: "numbers begin at 0 whatever is recorded",

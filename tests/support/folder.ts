@@ -1,13 +1,33 @@
-/** A temporary folder, with disk images if wanted. */
-import { mkdtempSync, readFileSync, rmSync, statSync, truncateSync, writeFileSync } from "node:fs";
+/** A temporary folder outside the repository, with disk images if wanted. */
+import {
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  truncateSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 
 export class Folder implements Disposable {
-  readonly path: string = mkdtempSync(join(tmpdir(), "ringside-"));
+  readonly path: string;
 
-  at(name: string): string {
-    return join(this.path, name);
+  constructor(parent: string = tmpdir()) {
+    this.path = mkdtempSync(join(parent, "ringside-"));
+  }
+
+  at(...names: string[]): string {
+    return join(this.path, ...names);
+  }
+
+  /** Writes a file, with the folders above it. Returns its path. */
+  write(name: string, text: string, mode = 0o644): string {
+    const path = this.at(name);
+    mkdirSync(dirname(path), { recursive: true });
+    writeFileSync(path, text, { mode });
+    return path;
   }
 
   /** A sparse file of `size` bytes. */

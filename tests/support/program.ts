@@ -2,20 +2,16 @@
  * A back-end program as a child process. The front-end that drives it blocks the thread, so nothing
  * here but `exit` waits for JavaScript events.
  */
-import { type ChildProcess, spawn } from "node:child_process";
+import type { ChildProcess } from "node:child_process";
 import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { runtime } from "../../ffi/mod.ts";
 import { sleep } from "../../frontend/mod.ts";
 import { Folder } from "./folder.ts";
-import { isAlive, isListening } from "./process-status.ts";
+import { launch, waitForEnd, waitForListener } from "./launch.ts";
+import { isAlive } from "./process-status.ts";
 
 export const root: string = fileURLToPath(new URL("../..", import.meta.url));
-
-/** How long a program may take to listen, and to end, in milliseconds. */
-const START_LIMIT = 20_000;
-const STOP_LIMIT = 5_000;
 
 export interface Exit {
   readonly code: number | null;
@@ -48,18 +44,14 @@ export class Program implements Disposable {
     this.socket = options.socket ?? this.folder.at("socket");
     this.#log = this.folder.at(`log-${programs++}`);
     const words = command.map((word) => word.replace("SOCKET", this.socket));
-    // The shell becomes the program, so that the process is the program's.
-    this.#child = spawn("sh", ["-c", 'exec "$@" 2>"$0"', this.#log, ...words], {
-      stdio: "ignore",
-      env: { ...process.env, RINGSIDE_RUNTIME: runtime.name, ...options.env },
-    });
+    this.#child = launch(words, { log: this.#log, env: options.env ?? {} });
     // Deno names the signal that was sent, even when the program then exited by itself.
     this.exit = new Promise((resolve) => {
       this.#child.on("exit", (code, signal) => resolve({ code, signal }));
     });
     if (options.socket === null) return;
     try {
-      this.#waitForSocket();
+      waitForListener(this.pid, this.socket, () => this.log);
     } catch (error) {
       this[Symbol.dispose]();
       throw error;
@@ -79,16 +71,6 @@ export class Program implements Disposable {
     return existsSync(this.#log) ? readFileSync(this.#log, "utf8") : "";
   }
 
-  #waitForSocket(): void {
-    const end = performance.now() + START_LIMIT;
-    while (!isListening(this.socket)) {
-      if (performance.now() > end || !this.alive) {
-        throw new Error(`The program does not listen on ${this.socket}: ${this.log}`);
-      }
-      sleep(2);
-    }
-  }
-
   signal(name: NodeJS.Signals): void {
     // Not #child.kill: after it Deno reports the signal, whatever way the program ended.
     process.kill(this.pid, name);
@@ -97,22 +79,17 @@ export class Program implements Disposable {
   /** Sends a signal and waits for the end. False when the program had to be killed. */
   stop(name: NodeJS.Signals = "SIGTERM"): boolean {
     if (this.alive) this.signal(name);
-    return this.ends(STOP_LIMIT);
+    return this.ends();
   }
 
-  /** Waits for the end. */
-  ends(milliseconds: number): boolean {
-    const end = performance.now() + milliseconds;
-    while (this.alive) {
-      if (performance.now() > end) return false;
-      sleep(2);
-    }
-    return true;
+  /** Waits for the end. False when it does not come in time. */
+  ends(milliseconds?: number): boolean {
+    return waitForEnd(this.pid, milliseconds);
   }
 
   [Symbol.dispose](): void {
     if (this.alive) this.signal("SIGKILL");
-    this.ends(STOP_LIMIT);
+    this.ends();
     if (this.#ownsFolder) this.folder[Symbol.dispose]();
   }
 }

@@ -25,6 +25,7 @@ import {
   S_IFDIR,
   S_IFREG,
 } from "../../../ffi/mod.ts";
+import type { Background } from "../background.ts";
 import type { Store, Transfer } from "../store.ts";
 
 export interface FileStoreOptions {
@@ -48,8 +49,13 @@ export class FileStore implements Store {
   readonly readOnly: boolean;
   readonly physicalBlockSize: number;
   size: number;
-  readonly #fd: Fd;
-  readonly #isDevice: boolean;
+  readonly fd: Fd;
+  /** A block device, not a file. */
+  readonly isDevice: boolean;
+  /** Past the page cache. */
+  readonly direct: boolean;
+  /** What would wait for the disk can be left to this. */
+  background: Background | null = null;
   readonly #iovecs = new Iovecs();
   #bounce: Uint8Array<ArrayBuffer> | null = null;
   #canZeroRange = true;
@@ -58,27 +64,28 @@ export class FileStore implements Store {
   constructor({ path, readOnly, direct, logicalBlockSize }: FileStoreOptions) {
     const access = readOnly ? O_RDONLY : O_RDWR;
     this.readOnly = readOnly;
-    this.#fd = openFile(path, access | (direct ? O_DIRECT : 0));
+    this.direct = direct;
+    this.fd = openFile(path, access | (direct ? O_DIRECT : 0));
     try {
-      const type = this.#fd.fileType();
+      const type = this.fd.fileType();
       if (type !== S_IFREG && type !== S_IFBLK) {
         const what = type === S_IFDIR ? "a directory" : "neither a file nor a block device";
         throw new Error(`Cannot use "${path}" as a disk: it is ${what}`);
       }
-      this.#isDevice = type === S_IFBLK;
-      this.physicalBlockSize = this.#isDevice ? this.#devicePhysicalBlock() : 4096;
+      this.isDevice = type === S_IFBLK;
+      this.physicalBlockSize = this.isDevice ? this.#devicePhysicalBlock() : 4096;
       this.size = this.measure();
       if (direct) this.#checkDirect(path, logicalBlockSize);
     } catch (error) {
-      this.#fd.close();
+      this.fd.close();
       throw error;
     }
   }
 
   measure(): number {
-    if (!this.#isDevice) return this.#fd.stat().size;
+    if (!this.isDevice) return this.fd.stat().size;
     const result = bytes(8);
-    check(libc.ioctl(this.#fd.number, BLKGETSIZE64, result), "ioctl(BLKGETSIZE64)");
+    check(libc.ioctl(this.fd.number, BLKGETSIZE64, result), "ioctl(BLKGETSIZE64)");
     return Number(new BigUint64Array(result.buffer)[0]);
   }
 
@@ -91,19 +98,19 @@ export class FileStore implements Store {
   }
 
   flush(): number {
-    return libc.fdatasync(this.#fd.number) < 0 ? -errno() : 0;
+    return libc.fdatasync(this.fd.number) < 0 ? -errno() : 0;
   }
 
   /** Discarding is advice: storage that cannot be freed is no error. */
   discard(offset: number, length: number): number {
-    const error = this.#isDevice
+    const error = this.isDevice
       ? this.#deviceRange(BLKDISCARD, offset, length)
       : this.#allocate(PUNCH_HOLE, offset, length);
     return error === -EOPNOTSUPP ? 0 : error;
   }
 
   writeZeroes(offset: number, length: number, unmap: boolean): number {
-    if (this.#isDevice) return this.#deviceRange(BLKZEROOUT, offset, length);
+    if (this.isDevice) return this.#deviceRange(BLKZEROOUT, offset, length);
     if (unmap) {
       const error = this.#allocate(PUNCH_HOLE, offset, length);
       if (error !== -EOPNOTSUPP) return error;
@@ -117,7 +124,8 @@ export class FileStore implements Store {
   }
 
   [Symbol.dispose](): void {
-    this.#fd.close();
+    this.background?.[Symbol.dispose]();
+    this.fd.close();
   }
 
   #move(transfer: Transfer, offset: number, write: boolean): number {
@@ -128,8 +136,8 @@ export class FileStore implements Store {
       iovecs.clear();
       transfer.iovecs(iovecs, done);
       const moved = write
-        ? libc.pwritev(this.#fd.number, iovecs.words, iovecs.count, offset + done)
-        : libc.preadv(this.#fd.number, iovecs.words, iovecs.count, offset + done);
+        ? libc.pwritev(this.fd.number, iovecs.words, iovecs.count, offset + done)
+        : libc.preadv(this.fd.number, iovecs.words, iovecs.count, offset + done);
       if (moved > 0) done += moved;
       // The file ends before the disk does: somebody shortened it.
       else if (moved === 0) return -EIO;
@@ -154,8 +162,8 @@ export class FileStore implements Store {
       iovecs.pushView(part);
       if (write) transfer.copyOut(part, done);
       const moved = write
-        ? libc.pwritev(this.#fd.number, iovecs.words, 1, offset + done)
-        : libc.preadv(this.#fd.number, iovecs.words, 1, offset + done);
+        ? libc.pwritev(this.fd.number, iovecs.words, 1, offset + done)
+        : libc.preadv(this.fd.number, iovecs.words, 1, offset + done);
       if (moved < 0) {
         const why = errno();
         if (why === EINTR) continue;
@@ -172,7 +180,7 @@ export class FileStore implements Store {
   #checkDirect(path: string, logicalBlockSize: number): void {
     const iovecs = new Iovecs(1);
     iovecs.pushView(this.#bounceBuffer().subarray(0, logicalBlockSize));
-    const moved = libc.preadv(this.#fd.number, iovecs.words, 1, logicalBlockSize);
+    const moved = libc.preadv(this.fd.number, iovecs.words, 1, logicalBlockSize);
     if (moved >= 0 || errno() !== EINVAL) return;
     throw new Error(
       `Cannot use --direct on "${path}" with --logical-block-size=${logicalBlockSize}: ` +
@@ -197,7 +205,7 @@ export class FileStore implements Store {
     for (let done = 0; done < length; ) {
       iovecs.clear();
       iovecs.pushView(zeros.subarray(0, Math.min(zeros.length, length - done)));
-      const moved = libc.pwritev(this.#fd.number, iovecs.words, 1, offset + done);
+      const moved = libc.pwritev(this.fd.number, iovecs.words, 1, offset + done);
       if (moved >= 0) done += moved;
       else {
         const why = errno();
@@ -209,7 +217,7 @@ export class FileStore implements Store {
 
   #allocate(mode: number, offset: number, length: number): number {
     for (;;) {
-      if (libc.fallocate(this.#fd.number, mode, offset, length) >= 0) return 0;
+      if (libc.fallocate(this.fd.number, mode, offset, length) >= 0) return 0;
       const why = errno();
       if (why !== EINTR) return -why;
     }
@@ -217,12 +225,12 @@ export class FileStore implements Store {
 
   #deviceRange(request: number, offset: number, length: number): number {
     const range = new BigUint64Array([BigInt(offset), BigInt(length)]);
-    return libc.ioctl(this.#fd.number, request, range) < 0 ? -errno() : 0;
+    return libc.ioctl(this.fd.number, request, range) < 0 ? -errno() : 0;
   }
 
   #devicePhysicalBlock(): number {
     const result = bytes(4);
-    check(libc.ioctl(this.#fd.number, BLKPBSZGET, result), "ioctl(BLKPBSZGET)");
+    check(libc.ioctl(this.fd.number, BLKPBSZGET, result), "ioctl(BLKPBSZGET)");
     return new Uint32Array(result.buffer)[0]!;
   }
 }

@@ -1,13 +1,14 @@
 /** Blocks in memory, gone when the process ends. Sparse: untouched parts take no memory. */
 import {
   createMemfd,
+  EIO,
   errno,
   FALLOC_FL_KEEP_SIZE,
   FALLOC_FL_PUNCH_HOLE,
   type Fd,
+  Iovecs,
   libc,
   Mapping,
-  WINDOW_SIZE,
 } from "../../../ffi/mod.ts";
 import type { Store, Transfer } from "../store.ts";
 
@@ -17,6 +18,7 @@ export class RamStore implements Store {
   readonly physicalBlockSize = 4096;
   readonly #fd: Fd;
   readonly #mapping: Mapping;
+  readonly #iovecs = new Iovecs();
 
   constructor(size: number, readOnly: boolean) {
     this.size = size;
@@ -26,21 +28,11 @@ export class RamStore implements Store {
   }
 
   read(transfer: Transfer, offset: number): number {
-    for (let done = 0; done < transfer.length; ) {
-      const part = this.#part(offset + done, transfer.length - done);
-      transfer.copyIn(part, done);
-      done += part.length;
-    }
-    return 0;
+    return this.#copy(transfer, offset, false);
   }
 
   write(transfer: Transfer, offset: number): number {
-    for (let done = 0; done < transfer.length; ) {
-      const part = this.#part(offset + done, transfer.length - done);
-      transfer.copyOut(part, done);
-      done += part.length;
-    }
-    return 0;
+    return this.#copy(transfer, offset, true);
   }
 
   flush(): number {
@@ -61,10 +53,26 @@ export class RamStore implements Store {
     this.#fd.close();
   }
 
-  /** At most `length` bytes from `offset` on, up to the end of a window. */
-  #part(offset: number, length: number): Uint8Array {
-    const window = this.#mapping.windows[Math.floor(offset / WINDOW_SIZE)]!;
-    const start = offset % WINDOW_SIZE;
-    return window.u8.subarray(start, Math.min(start + length, window.length));
+  /**
+   * Copies by addresses: a copy between two typed arrays needs a view of each part, and these would be
+   * all that a request allocates.
+   */
+  #copy(transfer: Transfer, offset: number, write: boolean): number {
+    const iovecs = this.#iovecs;
+    const { words } = iovecs;
+    const end = this.#mapping.address + offset + transfer.length;
+    for (let at = this.#mapping.address + offset; at < end; ) {
+      iovecs.clear();
+      transfer.iovecs(iovecs, at - this.#mapping.address - offset);
+      if (iovecs.count === 0) return -EIO;
+      for (let i = 0; i < iovecs.count << 2; i += 4) {
+        const guest = words[i + 1]! * 4294967296 + words[i]!;
+        const length = words[i + 2]!;
+        if (write) libc.memcpy(at, guest, length);
+        else libc.memcpy(guest, at, length);
+        at += length;
+      }
+    }
+    return 0;
   }
 }

@@ -1,124 +1,25 @@
 /** Protocol features that few back-ends offer; each is checked where it is. */
-import { mask, RingFeature } from "../../../core/features.ts";
-import {
-  DeviceState,
-  Iotlb,
-  ShmemConfig,
-  U64,
-  VringAddr,
-  VringState,
-} from "../../../core/payloads.ts";
+import { mask } from "../../../core/features.ts";
+import { DeviceState, ShmemConfig, U64, VringState } from "../../../core/payloads.ts";
 import { ProtocolFeature } from "../../../core/protocol.ts";
 import { createMemfd, O_RDWR, openFile } from "../../../ffi/mod.ts";
 import { GuestMemory } from "../../guest-memory.ts";
 import { protocolFeatures } from "../../negotiation.ts";
 import { type Check, expectEqual, fail } from "../check.ts";
-import type { Lane } from "../lane.ts";
+import { tracked } from "../inflight-region.ts";
 import type { Play } from "../play.ts";
+import { split } from "../ring-kinds.ts";
 import { askU64, expectDenied, M, vringState } from "../wire.ts";
-import { tracked } from "./inflight.ts";
 
 const P = ProtocolFeature;
 const MIB = 2 ** 20;
-const IOTLB = "vhost-user: IOMMU support";
 const STATE = "vhost-user: Migrating back-end state";
 const INBAND = "vhost-user: In-band notifications";
-const READ_WRITE = 3;
-const UPDATE = 2;
-const INVALIDATE = 3;
 const NO_FD_RETURNED = 0x100;
-
-/** A guest behind an IOMMU: ring addresses are I/O virtual, and here the same as guest-physical. */
-function translated(play: Play): Lane {
-  play.needsFeature(RingFeature.ACCESS_PLATFORM);
-  play.needsProtocol(P.BACKEND_REQ, P.REPLY_ACK);
-  const features = play.wantedFeatures() | mask(RingFeature.ACCESS_PLATFORM);
-  return play.parked({ features });
-}
-
-/** Tells the back-end where `size` bytes at `iova` are. */
-function map(lane: Lane, type = UPDATE): void {
-  for (const { plan } of lane.frontend.memory.regions) {
-    const payload = Iotlb.encode({
-      iova: BigInt(plan.guestAddress),
-      size: BigInt(plan.size),
-      userAddress: BigInt(plan.userAddress),
-      permission: READ_WRITE,
-      type,
-    });
-    const { value } = U64.decode(lane.connection.request(M.IOTLB_MSG, payload).payload);
-    if (value !== 0n) fail("the mapping to be accepted", `${value}`);
-  }
-}
-
-/** Starts rings whose addresses are guest addresses. */
-function startAtGuestAddresses(lane: Lane): void {
-  const { connection } = lane;
-  for (const vring of lane.vrings) {
-    const { descriptor, available, used } = vring.ring.place;
-    vring.setSize(connection);
-    vring.setBase(connection, 0);
-    const payload = VringAddr.encode({
-      index: vring.index,
-      descriptor: BigInt(descriptor),
-      available: BigInt(available),
-      used: BigInt(used),
-    });
-    connection.command(M.SET_VRING_ADDR, payload);
-    vring.setErr(connection);
-    vring.setCall(connection);
-    vring.setKick(connection);
-    vring.enable(connection, true);
-  }
-}
 
 const inbandProtocol = protocolFeatures | mask(P.INBAND_NOTIFICATIONS);
 
 export const extensions: readonly Check[] = [
-  {
-    id: "iotlb.mapped",
-    title: "Rings and buffers are found through mappings that were sent before",
-    source: IOTLB,
-    run(play) {
-      const lane = translated(play);
-      map(lane);
-      startAtGuestAddresses(lane);
-      lane.run(8);
-    },
-  },
-  {
-    id: "iotlb.miss",
-    title: "What is not mapped is asked for, and the request goes on once it is",
-    source: IOTLB,
-    run(play) {
-      const lane = translated(play);
-      startAtGuestAddresses(lane);
-      lane.submit();
-      lane.vring.ring.publish();
-      lane.vring.kick.signal();
-      lane.frontend.requests.expect("IOTLB_MSG", play.timeout);
-      map(lane);
-      lane.finish();
-    },
-  },
-  {
-    id: "iotlb.invalidate",
-    title: "A mapping that is taken back is asked for again",
-    source: IOTLB,
-    run(play) {
-      const lane = translated(play);
-      map(lane);
-      startAtGuestAddresses(lane);
-      lane.run(4);
-      map(lane, INVALIDATE);
-      lane.submit();
-      lane.vring.ring.publish();
-      lane.vring.kick.signal();
-      lane.frontend.requests.expect("IOTLB_MSG", play.timeout);
-      map(lane);
-      lane.finish();
-    },
-  },
   {
     id: "inband.kick-and-call",
     title: "Requests are kicked for and called for by messages",
@@ -225,7 +126,7 @@ export const extensions: readonly Check[] = [
     run(play) {
       play.needsProtocol(P.GET_VRING_BASE_SKIP_DRAIN);
       const more = mask(P.INFLIGHT_SHMFD, P.GET_VRING_BASE_INFLIGHT, P.GET_VRING_BASE_SKIP_DRAIN);
-      const { lane } = tracked(play, protocolFeatures | more);
+      const { lane } = tracked(play, split, protocolFeatures | more);
       for (let round = 0; round < 20; round++) {
         for (let i = 0; i < 20; i++) lane.submit();
         lane.publish();

@@ -3,26 +3,16 @@
  *
  * Each check is made for every kind of ring that a driver exists for.
  */
-import { mask, RingFeature } from "../../../core/features.ts";
+import { RingFeature } from "../../../core/features.ts";
 import { type Check, expectEqual, fail } from "../check.ts";
-import type { Lane, LaneOptions } from "../lane.ts";
-import type { GuestOptions, Play } from "../play.ts";
-
-/** A kind of ring, and the features that choose it besides those of every guest. */
-export interface RingKind {
-  readonly name: string;
-  readonly needs: readonly number[];
-}
-
-export const ringKinds: readonly RingKind[] = [
-  { name: "split", needs: [] },
-  { name: "packed", needs: [RingFeature.RING_PACKED] },
-];
+import type { Lane } from "../lane.ts";
+import type { Play } from "../play.ts";
+import { type KindOptions, type RingKind, ringKinds, startKind } from "../ring-kinds.ts";
 
 interface Run {
   readonly play: Play;
   /** Starts a guest with rings of the kind that is checked. */
-  start(options?: GuestOptions & LaneOptions & { readonly without?: readonly number[] }): Lane;
+  start(options?: KindOptions): Lane;
 }
 
 interface RingCheck {
@@ -182,12 +172,8 @@ const ringChecks: readonly RingCheck[] = [
       lane.publish();
       if (!takeAll(lane, 16)) fail("16 completions", "less");
       while (call.take(20));
-      load(lane, 8);
       ring.disableCalls();
-      lane.publish();
-      if (!takeAll(lane, 8)) fail("8 completions", "less");
-      if (call.take(60)) fail("no call that nobody asked for", "one");
-      lane.finish();
+      expectNoCall(lane);
     },
   },
   {
@@ -196,16 +182,8 @@ const ringChecks: readonly RingCheck[] = [
     source: "virtio 1.3 2.7.10.1",
     needs: [RingFeature.EVENT_IDX],
     run({ start }) {
-      const lane = start();
-      // Bursts that end while the device looks elsewhere are what a lost re-check shows in.
-      for (let i = 0; i < 3000; i++) {
-        lane.submit();
-        lane.publish();
-        if (i % 7 === 0) lane.finish();
-        else while (lane.take());
-        if (lane.inFlight > 24) lane.finish();
-      }
-      lane.finish();
+      // What a lost re-check shows in.
+      runInBursts(start(), 3000);
     },
   },
   {
@@ -220,15 +198,9 @@ const ringChecks: readonly RingCheck[] = [
     source: "virtio 1.3 2.7.7.2",
     run({ play, start }) {
       const lane = start({ without: [RingFeature.EVENT_IDX] });
-      const { ring, call } = lane.vring;
-      ring.disableCalls();
+      lane.vring.ring.disableCalls();
       play.pause(20);
-      while (call.take());
-      load(lane, 8);
-      lane.publish();
-      if (!takeAll(lane, 8)) fail("8 completions", "less");
-      if (call.take(60)) fail("no call", "one");
-      lane.finish();
+      expectNoCall(lane);
     },
   },
   {
@@ -236,15 +208,7 @@ const ringChecks: readonly RingCheck[] = [
     title: "Flag suppression of kicks leaves no request behind",
     source: "virtio 1.3 2.7.10.2",
     run({ start }) {
-      const lane = start({ without: [RingFeature.EVENT_IDX] });
-      for (let i = 0; i < 3000; i++) {
-        lane.submit();
-        lane.publish();
-        if (i % 7 === 0) lane.finish();
-        else while (lane.take());
-        if (lane.inFlight > 24) lane.finish();
-      }
-      lane.finish();
+      runInBursts(start({ without: [RingFeature.EVENT_IDX] }), 3000);
     },
   },
   {
@@ -274,6 +238,18 @@ const ringChecks: readonly RingCheck[] = [
   },
 ];
 
+/** Requests one by one, waited for now and then: bursts that end while the device looks elsewhere. */
+export function runInBursts(lane: Lane, count: number, every = 7): void {
+  for (let i = 0; i < count; i++) {
+    lane.submit();
+    lane.publish();
+    if (i % every === 0) lane.finish();
+    else while (lane.take());
+    if (lane.inFlight > 24) lane.finish();
+  }
+  lane.finish();
+}
+
 /** Takes completions without waiting for a call, until there were `count`. */
 function takeAll(lane: Lane, count: number): boolean {
   const end = performance.now() + lane.timeout;
@@ -284,6 +260,17 @@ function takeAll(lane: Lane, count: number): boolean {
   return true;
 }
 
+/** Fails when requests are called for after calls were disabled. */
+function expectNoCall(lane: Lane): void {
+  const { call } = lane.vring;
+  while (call.take());
+  load(lane, 8);
+  lane.publish();
+  if (!takeAll(lane, 8)) fail("8 completions", "less");
+  if (call.take(60)) fail("no call that nobody asked for", "one");
+  lane.finish();
+}
+
 function bind(kind: RingKind, { name, title, source, needs = [], run }: RingCheck): Check {
   return {
     id: `rings.${kind.name}-${name}`,
@@ -291,14 +278,7 @@ function bind(kind: RingKind, { name, title, source, needs = [], run }: RingChec
     source,
     run(play) {
       play.needsFeature(...kind.needs, ...needs);
-      run({
-        play,
-        start: ({ without = [], ...options } = {}) =>
-          play.running({
-            features: play.wantedFeatures(...without) | mask(...kind.needs),
-            ...options,
-          }),
-      });
+      run({ play, start: (options) => startKind(play, kind, options) });
     },
   };
 }

@@ -18,6 +18,7 @@ export function jsonReport({ device, offer }: Subject, results: readonly Result[
     features: bitsOf(offer.features),
     protocolFeatures: bitsOf(offer.protocol),
     queues: offer.queues,
+    ...(offer.specs === null ? {} : { specs: offer.specs }),
     counts: Object.fromEntries(outcomes.map((outcome) => [outcome, count(outcome)])),
     results,
   };

@@ -8,8 +8,8 @@ LAB=$1
 ROOT=$LAB/root
 LOADER=lib64/ld-linux-x86-64.so.2
 LIBRARIES=lib/x86_64-linux-gnu
-QEMU_MODULES="virtio_pci virtio_blk virtio-rng ext4 crc32c_generic virtio_input evdev uinput"
-UML_MODULES="virtio_blk"
+QEMU_MODULES="virtio_pci virtio_blk virtio-rng virtio_net af_packet ext4 crc32c_generic virtio_input evdev uinput"
+UML_MODULES="virtio_blk virtio_net"
 GUEST_PROGRAMS="sbin/mkfs.ext4 sbin/e2fsck sbin/blkdiscard"
 
 # Copy one dynamic program to /tools, for busybox takes its own of that name whatever PATH says, and

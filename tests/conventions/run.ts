@@ -1,33 +1,8 @@
-/** A folder for one test, and running programs to their end. */
+/** Runs programs to their end. */
 import { spawnSync } from "node:child_process";
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { dirname, join } from "node:path";
-import { fileURLToPath } from "node:url";
+import { join } from "node:path";
 import { runtime } from "../../ffi/mod.ts";
-
-export const root = fileURLToPath(new URL("../..", import.meta.url));
-
-/** A fresh folder outside the repository, removed by `using`. */
-export class Folder implements Disposable {
-  readonly path: string = mkdtempSync(join(tmpdir(), "ringside-"));
-
-  at(...names: string[]): string {
-    return join(this.path, ...names);
-  }
-
-  /** Writes a file, with the folders above it. Returns its path. */
-  write(name: string, text: string, mode = 0o644): string {
-    const path = this.at(name);
-    mkdirSync(dirname(path), { recursive: true });
-    writeFileSync(path, text, { mode });
-    return path;
-  }
-
-  [Symbol.dispose](): void {
-    rmSync(this.path, { recursive: true, force: true });
-  }
-}
+import { root } from "../support/program.ts";
 
 export interface Outcome {
   readonly status: number | null;

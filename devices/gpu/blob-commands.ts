@@ -1,0 +1,142 @@
+/** Commands of RESOURCE_BLOB: memory of the guest that is shown where it lies (virtio 1.3, 5.7.6.8). */
+import type { Chain } from "../../core/chain.ts";
+import { has } from "../../core/features.ts";
+import { Backing } from "./backing.ts";
+import { type Commands, copyBlob, isWithin, MAX_SIDE, Reason, takeImage } from "./commands.ts";
+import { Order, orderOf } from "./formats.ts";
+import type { Image } from "./image.ts";
+import { RESOURCE_COST, Resource } from "./resources.ts";
+import type { BlobView, Rect, Scanout } from "./scanouts.ts";
+import type { GpuState } from "./state.ts";
+import {
+  BLOB_FLAGS,
+  BLOB_MEM_GUEST,
+  CreateBlob,
+  GpuFeature,
+  PIXEL,
+  RECT,
+  Response,
+  SetScanoutBlob,
+} from "./wire.ts";
+
+const {
+  ERR_UNSPEC,
+  ERR_OUT_OF_MEMORY,
+  ERR_INVALID_SCANOUT_ID,
+  ERR_INVALID_RESOURCE_ID,
+  ERR_INVALID_PARAMETER,
+} = Response;
+
+const KIND = "only blobs of guest memory, of 1 byte or more, are there";
+const VIEW = "the image does not fit the blob";
+
+export class BlobCommands {
+  readonly #state: GpuState;
+  readonly #commands: Commands;
+
+  constructor(state: GpuState, commands: Commands) {
+    this.#state = state;
+    this.#commands = commands;
+  }
+
+  create(chain: Chain): number {
+    const { resources, responder, memory, features } = this.#state;
+    if (!has(features, GpuFeature.RESOURCE_BLOB)) {
+      return responder.refuse(chain, ERR_UNSPEC, Reason.FEATURE);
+    }
+    const id = chain.readU32(CreateBlob.resource);
+    const size = chain.readU64(CreateBlob.bytes);
+    const flags = chain.readU32(CreateBlob.flags);
+    if (id === 0 || resources.has(id)) {
+      return responder.refuse(chain, ERR_INVALID_RESOURCE_ID, Reason.TAKEN);
+    }
+    const kind = chain.readU32(CreateBlob.memory);
+    if (kind !== BLOB_MEM_GUEST || size === 0 || (flags & ~BLOB_FLAGS) !== 0) {
+      return responder.refuse(chain, ERR_INVALID_PARAMETER, KIND);
+    }
+    const count = chain.readU32(CreateBlob.count);
+    const backing = this.#commands.takeBacking(chain, CreateBlob.size, count);
+    if (!(backing instanceof Backing)) return backing;
+    if (size > backing.size || !memory.take(RESOURCE_COST)) {
+      memory.giveBack(backing.cost);
+      const short = size > backing.size;
+      return short
+        ? responder.refuse(chain, ERR_INVALID_PARAMETER, Reason.SHORT)
+        : responder.refuse(chain, ERR_OUT_OF_MEMORY, Reason.MEMORY);
+    }
+    const resource = new Resource(id, Order.BGRA, null, size, RESOURCE_COST);
+    resources.add(resource);
+    resources.attach(resource, backing);
+    return responder.ok(chain);
+  }
+
+  setScanout(chain: Chain): number {
+    const { resources, scanouts, responder, features } = this.#state;
+    if (!has(features, GpuFeature.RESOURCE_BLOB)) {
+      return responder.refuse(chain, ERR_UNSPEC, Reason.FEATURE);
+    }
+    const scanout = scanouts.get(chain.readU32(SetScanoutBlob.scanout));
+    const id = chain.readU32(SetScanoutBlob.resource);
+    if (scanout === undefined) {
+      return responder.refuse(chain, ERR_INVALID_SCANOUT_ID, Reason.SCANOUT);
+    }
+    if (id === 0) {
+      scanouts.disable(scanout);
+      return responder.ok(chain);
+    }
+    const resource = resources.get(id);
+    if (resource === undefined) {
+      return responder.refuse(chain, ERR_INVALID_RESOURCE_ID, Reason.RESOURCE);
+    }
+    if (resource.image !== null || resource.backing === null) {
+      return responder.refuse(chain, ERR_INVALID_PARAMETER, Reason.UNBACKED);
+    }
+    return this.#show(chain, scanout, resource);
+  }
+
+  #show(chain: Chain, scanout: Scanout, resource: Resource): number {
+    const { scanouts, responder } = this.#state;
+    const width = chain.readU32(SetScanoutBlob.width);
+    const height = chain.readU32(SetScanoutBlob.height);
+    const part = readPart(chain);
+    const view: BlobView = {
+      order: orderOf(chain.readU32(SetScanoutBlob.format)),
+      stride: chain.readU32(SetScanoutBlob.stride),
+      offset: chain.readU32(SetScanoutBlob.offset),
+    };
+    if (view.order < 0) return responder.refuse(chain, ERR_INVALID_PARAMETER, Reason.FORMAT);
+    if (width < 1 || height < 1 || width > MAX_SIDE || height > MAX_SIDE) {
+      return responder.refuse(chain, ERR_INVALID_PARAMETER, Reason.SIZE);
+    }
+    const end = view.offset + (height - 1) * view.stride + width * PIXEL;
+    if (view.stride < width * PIXEL || end > resource.blobSize) {
+      return responder.refuse(chain, ERR_INVALID_PARAMETER, VIEW);
+    }
+    if (part.width < 1 || part.height < 1 || !isWithin(part, width, height)) {
+      return responder.refuse(chain, ERR_INVALID_PARAMETER, Reason.RECT);
+    }
+    const image = this.#imageFor(scanout, width, height);
+    if (image === null) return responder.refuse(chain, ERR_OUT_OF_MEMORY, Reason.MEMORY);
+    scanouts.show(scanout, resource, image, part, view);
+    if (!copyBlob(chain, scanout, { x: 0, y: 0, width, height })) {
+      scanouts.disable(scanout);
+      return responder.refuse(chain, ERR_UNSPEC, Reason.ABSENT);
+    }
+    return responder.ok(chain);
+  }
+
+  /** The scanout's copy of the blob it shows, if it has the right size, or a new one. */
+  #imageFor({ image, blob }: Scanout, width: number, height: number): Image | null {
+    if (blob !== null && image?.width === width && image.height === height) return image;
+    return takeImage(this.#state, width, height, 0);
+  }
+}
+
+function readPart(chain: Chain): Rect {
+  return {
+    x: chain.readU32(RECT),
+    y: chain.readU32(RECT + 4),
+    width: chain.readU32(RECT + 8),
+    height: chain.readU32(RECT + 12),
+  };
+}

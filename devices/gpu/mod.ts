@@ -1,0 +1,147 @@
+/** The virtio graphics device, 2D (virtio 1.3, 5.7). */
+import { type Static, Type } from "typebox";
+import { type AnyDevice, type Device, defineDevice, type Host } from "../../core/device.ts";
+import { ProtocolError } from "../../core/errors.ts";
+import { type Fd, socketKind } from "../../ffi/mod.ts";
+import { parseSize } from "../size.ts";
+import { MAX_SIDE } from "./commands.ts";
+import { ControlQueue } from "./control-queue.ts";
+import { CursorQueue } from "./cursor-queue.ts";
+import { FrontEndDisplay } from "./displays/front-end.ts";
+import { Screenshot } from "./displays/screenshot.ts";
+import { Queries, type Size } from "./queries.ts";
+import { GpuState } from "./state.ts";
+import { GpuConfig, GpuFeature, MAX_SCANOUTS } from "./wire.ts";
+
+const CONTROL = 0;
+
+/** What saves the screen. SIGUSR1 makes Deno listen for a debugger besides. */
+const SIGNALS = ["SIGUSR1", "SIGUSR2"] as const;
+
+const options = Type.Object({
+  maxOutputs: Type.Integer({
+    default: MAX_SCANOUTS,
+    minimum: 1,
+    maximum: MAX_SCANOUTS,
+    description: "Outputs a driver may use",
+  }),
+  size: Type.String({
+    default: "1280x800",
+    placeholder: "WxH",
+    description: "Preferred size of the first output, where the front-end tells none",
+  }),
+  maxHostmem: Type.String({
+    default: "256M",
+    placeholder: "SIZE",
+    description: "Memory of the host that the guest's images may take",
+  }),
+  blob: Type.Boolean({
+    default: false,
+    description: "Offer blob resources, to front-ends that know of them",
+  }),
+  screenshot: Type.Optional(
+    Type.String({
+      placeholder: "FILE.png",
+      description:
+        "Save the screen to this file on SIGUSR1 or SIGUSR2, and when the front-end is gone",
+    }),
+  ),
+});
+
+type GpuOptions = Static<typeof options>;
+type GpuHost = Host<typeof GpuConfig.schema>;
+
+/** Reads `1280x800`. Throws RangeError for anything that is not a size of an image. */
+function parseResolution(text: string): Size {
+  const [, width = 0, height = 0] = (/^(\d+)x(\d+)$/.exec(text) ?? []).map(Number);
+  const fits = (side: number) => side >= 1 && side <= MAX_SIDE;
+  if (fits(width) && fits(height)) return { width, height };
+  throw new RangeError(`Cannot use the size "${text}": write it as 1280x800, up to ${MAX_SIDE}`);
+}
+
+async function open(given: GpuOptions, host: GpuHost) {
+  const { maxOutputs, blob, screenshot } = given;
+  const state = new GpuState(host.log, maxOutputs, parseSize(given.maxHostmem));
+  const queries = new Queries(state, parseResolution(given.size));
+  const camera = screenshot === undefined ? null : await Screenshot.prepare(screenshot, host.log);
+  const offer = ["EDID", "RESOURCE_UUID", ...(blob ? (["RESOURCE_BLOB"] as const) : [])] as const;
+  const config = { numScanouts: maxOutputs };
+  return { config, offer, device: makeDevice(state, queries, camera, host) };
+}
+
+function makeDevice(
+  state: GpuState,
+  queries: Queries,
+  camera: Screenshot | null,
+  host: GpuHost,
+): Device {
+  const control = new ControlQueue(state, queries);
+  const cursors = new CursorQueue(state, host.log);
+  const save = (): void => camera?.save(state.scanouts);
+  if (camera !== null) for (const signal of SIGNALS) process.on(signal, save);
+  let display: FrontEndDisplay | null = null;
+  const leave = (): void => {
+    if (display === null) return;
+    state.scanouts.displays.delete(display);
+    queries.display = null;
+    display[Symbol.dispose]();
+    display = null;
+  };
+  const show = (socket: Fd): void => {
+    if (socketKind(socket) !== "connected") {
+      throw new ProtocolError("Cannot show anything there: it is not a connected Unix socket");
+    }
+    leave();
+    display = new FrontEndDisplay(socket, state.scanouts, host as unknown as Host, {
+      closed: (closed) => {
+        if (closed === display) leave();
+      },
+    });
+    state.scanouts.displays.add(display);
+    queries.display = display;
+  };
+  return {
+    handle: (chain, queue) =>
+      queue.index === CONTROL ? control.handle(chain) : cursors.handle(chain),
+    flush: () => state.scanouts.flush(),
+    negotiated(features) {
+      state.features = features;
+    },
+    started(queue) {
+      // A driver that goes on after a pause has its resources still; a new one knows of none.
+      if (queue.index === CONTROL && queue.fresh) state.clear();
+    },
+    stopping(queue) {
+      if (queue.index === CONTROL) queries.giveUp();
+    },
+    // Only events are there to be cleared, and they are the front-end's, which knows the displays.
+    writeConfig() {},
+    displaySocket: show,
+    reset: () => state.clear(),
+    disconnected() {
+      save();
+      leave();
+      state.clear();
+    },
+    [Symbol.dispose]() {
+      for (const signal of SIGNALS) process.off(signal, save);
+      leave();
+      state.clear();
+    },
+  };
+}
+
+/** `vhost-user-gpu`: a graphics card whose screen the front-end shows. */
+export const gpu: AnyDevice = defineDevice({
+  type: "gpu",
+  id: 16,
+  summary: "Graphics card, 2D: its screen is shown by the front-end",
+  options,
+  capabilities: [],
+  features: GpuFeature,
+  config: GpuConfig,
+  queues: [{ name: "control" }, { name: "cursor" }],
+  open,
+});
+
+export default gpu;
