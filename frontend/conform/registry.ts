@@ -11,6 +11,7 @@ import { hostile } from "./checks/hostile.ts";
 import { hostilePacked } from "./checks/hostile-packed.ts";
 import { inflight } from "./checks/inflight.ts";
 import { inflightReplay } from "./checks/inflight-replay.ts";
+import { input } from "./checks/input.ts";
 import { iotlb } from "./checks/iotlb.ts";
 import { logging } from "./checks/log.ts";
 import { memory } from "./checks/memory.ts";
@@ -24,7 +25,7 @@ import { vrings } from "./checks/vrings.ts";
 import { type DeviceKind, deviceKinds } from "./exercises.ts";
 
 /** Checks of one kind of device, by the group that carries its name. */
-const ofDevices = { blk, ...deviceChecks };
+const ofDevices = { blk, ...deviceChecks, input: [...deviceChecks.input, ...input] };
 
 /** All checks. */
 export const checks: readonly Check[] = [

@@ -116,6 +116,30 @@ describe("serve()", () => {
     assert.equal(disposed, 1);
   });
 
+  it("ends with the reason why its device cannot go on, with nothing left behind", async () => {
+    using folder = new Folder();
+    const socketPath = folder.at("s");
+    for (const [events, when] of [
+      [true, 5],
+      [false, 5],
+      [false, 0],
+    ] as const) {
+      const disposed: string[] = [];
+      const device = defineDevice({
+        ...makeDevice(),
+        open(_, host) {
+          const end = () => host.fail(new Error("It was unplugged"));
+          if (when === 0) end();
+          else host.after(when, end);
+          return { config: {}, device: { [Symbol.dispose]: () => disposed.push("disposed") } };
+        },
+      });
+      await assert.rejects(serve(device, { socketPath, events }), { message: "It was unplugged" });
+      assert.equal(existsSync(socketPath), false);
+      assert.deepEqual(disposed, ["disposed"]);
+    }
+  });
+
   it("logs to the log it is given, and nowhere else", async () => {
     using folder = new Folder();
     const records: LogRecord[] = [];

@@ -161,6 +161,29 @@ describe("A back-end", () => {
     writer.close();
   });
 
+  test("runs a task once after a time, unless it is disposed", async () => {
+    let calls = 0;
+    await open((lent) => {
+      lent.after(1, () => calls++);
+      lent.after(1, () => calls++)[Symbol.dispose]();
+      lent.after(1, () => {
+        throw new Error("on purpose");
+      });
+    });
+    await until(() => calls === 1 && complaints().length === 1);
+    await new Promise((resolve) => setTimeout(resolve, 20));
+    assert.equal(calls, 1);
+  });
+
+  test("logs that its device cannot go on when nobody else is told", async () => {
+    await open();
+    host.fail(new Error("It broke"));
+    assert.deepEqual(
+      complaints().map(({ message }) => message),
+      ["The device cannot go on: It broke"],
+    );
+  });
+
   test("passes on that the operator wants a fresh look", async () => {
     await open();
     backend.reload();

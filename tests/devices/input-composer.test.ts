@@ -1,9 +1,10 @@
 import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
 import { describe, it } from "node:test";
 import { keyCodes } from "../../devices/input/key-names.ts";
 import { keymaps, strokesOf } from "../../devices/input/keymaps/mod.ts";
 import { describeKind, kinds } from "../../devices/input/kinds.ts";
-import { Composer, composeScript } from "../../devices/input/sources/composer.ts";
+import { Composer, commandUsages, composeScript } from "../../devices/input/sources/composer.ts";
 
 describe("the script language", () => {
   for (const [name, lines, line, reason] of [
@@ -33,6 +34,20 @@ describe("the script language", () => {
       );
     });
   }
+
+  it("is documented: each command is in its table, and the example is right", () => {
+    const text = readFileSync(new URL("../../docs/input.md", import.meta.url), "utf8");
+    const rows = text.split("\n").filter((line) => line.startsWith("| `"));
+    for (const usage of commandUsages) {
+      assert.ok(
+        rows.some((row) => row.split("|")[1]!.includes(`\`${usage}\``)),
+        usage,
+      );
+    }
+    const [, example] = /```input\n([\s\S]*?)```/.exec(text)!;
+    const steps = composeScript(new Composer("keyboard", keymaps.us), example!);
+    assert.deepEqual(steps.at(-1), { echo: "looked around" });
+  });
 
   it("refuses places beyond the screen, and contacts that are up", () => {
     const touch = new Composer("multitouch", keymaps.us);

@@ -151,6 +151,9 @@ const commands: Readonly<Record<string, CommandRow>> = {
   echo: { usage: "echo TEXT", run: (_, __, rest) => [{ echo: rest }] },
 };
 
+/** How each command is written. */
+export const commandUsages: readonly string[] = Object.values(commands).map(({ usage }) => usage);
+
 /** How many words a usage asks for: at least, and at most. */
 function wordCounts(usage: string): [number, number] {
   const words = usage.split(" ").slice(1);
