@@ -5,12 +5,12 @@ import { VringAddr, VringState } from "../../core/payloads.ts";
 import { type FrontEndMessage, ProtocolFeature } from "../../core/protocol.ts";
 import { RequestHeader, RequestType, Status } from "../../devices/blk/wire.ts";
 import { createMemfd, type Fd, Mapping } from "../../ffi/mod.ts";
+import { vringState as state } from "../../frontend/conform/wire.ts";
 import {
   singleRegion as memRegion,
   memoryTable as memTable,
   type RegionFields,
-  vringState as state,
-} from "../../frontend/conform/wire.ts";
+} from "../../frontend/raw-regions.ts";
 import { Client, type Outcome, u64 } from "./client.ts";
 import { PackedRing } from "./packed-ring.ts";
 import { AVAILABLE, type Descriptor, Ring, USED, WRITE } from "./ring.ts";
