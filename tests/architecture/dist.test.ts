@@ -125,7 +125,7 @@ describe("the installed package", () => {
   });
 
   it("prints the capabilities that the sources print", () => {
-    for (const program of ["vhost-user-blk", "vhost-user-rng"]) {
+    for (const program of ["vhost-user-blk", "vhost-user-gpu", "vhost-user-rng"]) {
       const fromSources = run(root, program, "--print-capabilities");
       assert.equal(run(installed.package, program, "--print-capabilities"), fromSources);
       assert.equal(typeof JSON.parse(fromSources).type, "string");

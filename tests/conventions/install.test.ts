@@ -39,7 +39,7 @@ describe("ringside install", () => {
     using folder = new Folder();
     const { status, stdout, stderr } = install(folder);
     assert.deepEqual([status, stderr], [0, ""]);
-    const names = ["50-ringside-blk.json", "50-ringside-rng.json"];
+    const names = ["50-ringside-blk.json", "50-ringside-gpu.json", "50-ringside-rng.json"];
     assert.deepEqual(readdirSync(descriptors(folder)).sort(), names);
     for (const name of names) {
       const text = readFileSync(`${descriptors(folder)}/${name}`, "utf8");
@@ -47,7 +47,7 @@ describe("ringside install", () => {
       assert.ok(stdout.includes(name));
     }
     const { chosen, found } = discover(searchPath({ prefix: folder.path, privileged: true }));
-    assert.deepEqual([...chosen.keys()].sort(), ["block", "rng"]);
+    assert.deepEqual([...chosen.keys()].sort(), ["block", "gpu", "rng"]);
     assert.deepEqual(
       found.flatMap(({ warnings }) => warnings),
       [],
