@@ -9,6 +9,7 @@ const benches = {
   ring: { both: true, about: "walking a split ring, against a C loop with the same checks" },
   allocation: { both: true, about: "what the data plane allocates per request" },
   blk: { both: false, about: "the block program against qemu-storage-daemon and C" },
+  gpu: { both: false, about: "processor time of a full screen of the graphics program" },
   startup: { both: false, about: "start, memory, and end on SIGTERM" },
   results: { both: false, about: "no benchmark: puts what was recorded into bench/results.md" },
 };
