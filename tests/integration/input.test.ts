@@ -1,160 +1,17 @@
 /** `vhost-user-input` as a keyboard, mouse, tablet and touch screen of its own. */
 import assert from "node:assert/strict";
 import { writeFileSync } from "node:fs";
-import { after, before, describe, it } from "node:test";
+import { describe, it } from "node:test";
 import { mask, RingFeature } from "../../core/features.ts";
 import { Abs, Button, EventType, Rel } from "../../devices/input/mod.ts";
-import { connectUnix, type Fd, libc } from "../../ffi/mod.ts";
-import {
-  Frontend,
-  InputConfigSpace,
-  InputDriver,
-  type InputEvent,
-  InputSelect,
-  ringFeatures,
-} from "../../frontend/mod.ts";
+import { connectUnix, libc } from "../../ffi/mod.ts";
+import { InputDriver, ringFeatures } from "../../frontend/mod.ts";
 import { Folder } from "../support/folder.ts";
+import { InputProgram, Remote, type Triple, triples } from "../support/input.ts";
 import { fdCount } from "../support/process-status.ts";
 import { launcher, Program, until } from "../support/program.ts";
 
 const { SYN, KEY, REL, ABS, LED } = EventType;
-
-type Triple = readonly [number, number, number];
-
-const triples = (events: readonly InputEvent[]): Triple[] =>
-  events.map(({ type, code, value }) => [type, code, value]);
-
-/** A program that takes commands from a socket of its own. */
-class Device implements Disposable {
-  readonly folder = new Folder();
-  readonly listen = this.folder.at("listen");
-  readonly program: Program;
-
-  constructor(...args: readonly string[]) {
-    const command = [launcher("vhost-user-input"), "--socket-path=SOCKET"];
-    this.program = new Program([...command, `--listen=${this.listen}`, ...args], {
-      folder: this.folder,
-    });
-  }
-
-  get socket(): string {
-    return this.program.socket;
-  }
-
-  [Symbol.dispose](): void {
-    this.program[Symbol.dispose]();
-    this.folder[Symbol.dispose]();
-  }
-}
-
-/** A program that sends commands, and what it is answered. */
-class Remote implements Disposable {
-  readonly fd: Fd;
-  #text = "";
-
-  constructor(path: string) {
-    this.fd = connectUnix(path);
-    this.fd.setNonBlocking();
-  }
-
-  send(...lines: readonly string[]): void {
-    const data = new TextEncoder().encode(`${lines.join("\n")}\n`);
-    assert.equal(libc.write(this.fd.number, new Uint8Array(data), data.length), data.length);
-  }
-
-  /** The next line. */
-  line(): string {
-    const data = new Uint8Array(new ArrayBuffer(4096));
-    return until(() => {
-      const got = libc.read(this.fd.number, data, data.length);
-      if (got > 0) this.#text += new TextDecoder().decode(data.subarray(0, got));
-      const end = this.#text.indexOf("\n");
-      if (end < 0) return null;
-      const line = this.#text.slice(0, end);
-      this.#text = this.#text.slice(end + 1);
-      return line;
-    }, "an answer");
-  }
-
-  [Symbol.dispose](): void {
-    this.fd.close();
-  }
-}
-
-describe("the config space of an input device", () => {
-  let device: Device;
-  before(() => {
-    device = new Device("--kind=multitouch", `--name=${"é".repeat(63)}xy`, "--serial=42");
-  });
-  after(() => device[Symbol.dispose]());
-
-  it("has the right answer to each of 65536 questions", () => {
-    using driver = InputDriver.connect(device.socket, { features: ringFeatures });
-    const axes = [Abs.X, Abs.Y, Abs.MT_SLOT, 0x35, 0x36, Abs.MT_TRACKING_ID];
-    const sizes = new Map<number, number>([
-      [InputSelect.NAME << 8, 128],
-      [InputSelect.SERIAL << 8, 2],
-      [InputSelect.IDS << 8, 8],
-      [InputSelect.PROPERTIES << 8, 1],
-      [(InputSelect.EVENT_BITS << 8) | KEY, 42],
-      [(InputSelect.EVENT_BITS << 8) | ABS, 8],
-      ...axes.map((axis): [number, number] => [(InputSelect.AXIS << 8) | axis, 20]),
-    ]);
-    for (let pair = 0; pair < 65_536; pair++) {
-      const answer = driver.describe(pair >> 8, pair & 0xff);
-      if (answer.length !== (sizes.get(pair) ?? 0)) {
-        assert.fail(`${pair.toString(16)} is answered by ${answer.length} bytes`);
-      }
-    }
-    for (const [pair, size] of sizes) {
-      assert.equal(
-        driver.describe(pair >> 8, pair & 0xff, true).length,
-        size,
-        "written as a whole",
-      );
-    }
-    const range = new Int32Array(driver.describe(InputSelect.AXIS, Abs.MT_SLOT).slice().buffer);
-    assert.deepEqual([...range], [0, 9, 0, 0, 0]);
-  });
-
-  it("cuts a long name where a character ends", () => {
-    using driver = InputDriver.connect(device.socket);
-    const name = new TextDecoder("utf-8", { fatal: true }).decode(driver.describe(1));
-    assert.equal(name, `${"é".repeat(63)}xy`);
-  });
-
-  it("takes the choice out of any write, and leaves the rest as it is", () => {
-    using driver = InputDriver.connect(device.socket);
-    const { frontend } = driver;
-    const { size, data } = InputConfigSpace;
-    const read = () => frontend.getConfig(0, size)!;
-    frontend.setConfig(0, new Uint8Array(size).fill(0xff));
-    assert.deepEqual([...read().subarray(0, 8)], [0xff, 0xff, 0, 0, 0, 0, 0, 0]);
-    frontend.setConfig(1, Uint8Array.of(0));
-    frontend.setConfig(0, Uint8Array.of(InputSelect.SERIAL));
-    assert.deepEqual([...read().subarray(0, 3)], [InputSelect.SERIAL, 0, 2]);
-    frontend.setConfig(2, new Uint8Array(size - 2).fill(7));
-    assert.equal(new TextDecoder().decode(read().subarray(data, data + 2)), "42");
-    assert.ok(
-      read()
-        .subarray(data + 2)
-        .every((byte) => byte === 0),
-    );
-    assert.deepEqual(
-      [...frontend.getConfig(data, 1)!],
-      [..."4"].map((c) => c.charCodeAt(0)),
-    );
-  });
-
-  it("begins with no choice for each front-end", () => {
-    {
-      using driver = InputDriver.connect(device.socket);
-      driver.describe(InputSelect.NAME);
-    }
-    using frontend = Frontend.open(device.socket);
-    assert.deepEqual(frontend.getConfig(0, 136)!, new Uint8Array(136));
-  });
-});
 
 describe("a script", () => {
   const text = [
@@ -229,7 +86,7 @@ describe("a script", () => {
 
 describe("commands from a socket", () => {
   it("wait for the driver, and are carried out and answered in order", () => {
-    using device = new Device("--keymap=de");
+    using device = new InputProgram("--keymap=de");
     using remote = new Remote(device.listen);
     remote.send('type "zÄ@"', "echo typed", "oops", "echo end");
     using driver = InputDriver.connect(device.socket);
@@ -244,7 +101,7 @@ describe("commands from a socket", () => {
   });
 
   it("are echoed only when the driver has got what was before", () => {
-    using device = new Device();
+    using device = new InputProgram();
     using driver = InputDriver.connect(device.socket, { buffers: 2 });
     using remote = new Remote(device.listen);
     using other = new Remote(device.listen);
@@ -259,7 +116,7 @@ describe("commands from a socket", () => {
   });
 
   it("come through complete however many there are and however slow the guest is", () => {
-    using device = new Device();
+    using device = new InputProgram();
     using driver = InputDriver.connect(device.socket);
     using remote = new Remote(device.listen);
     const text = "abcdefghij".repeat(600);
@@ -275,7 +132,7 @@ describe("commands from a socket", () => {
   });
 
   it("outlive the program that sent them, whose descriptor is closed then", () => {
-    using device = new Device();
+    using device = new InputProgram();
     using driver = InputDriver.connect(device.socket);
     const before = fdCount(device.program.pid);
     {
@@ -292,7 +149,7 @@ describe("commands from a socket", () => {
   });
 
   it("are told about LEDs", () => {
-    using device = new Device();
+    using device = new InputProgram();
     using driver = InputDriver.connect(device.socket);
     using remote = new Remote(device.listen);
     remote.send("echo there");
@@ -305,7 +162,7 @@ describe("commands from a socket", () => {
   });
 
   it("of more than 64 KiB in a line end the connection, and no other", () => {
-    using device = new Device();
+    using device = new InputProgram();
     using driver = InputDriver.connect(device.socket);
     using remote = new Remote(device.listen);
     using loud = new Remote(device.listen);
@@ -317,7 +174,7 @@ describe("commands from a socket", () => {
   });
 
   it("leave nothing behind when the program ends, and a used path is an error", async () => {
-    using device = new Device();
+    using device = new InputProgram();
     using folder = new Folder();
     const command = [launcher("vhost-user-input"), `--listen=${device.listen}`];
     using second = new Program([...command, "--socket-path=SOCKET"], { folder, socket: null });
@@ -334,7 +191,7 @@ function closed(remote: Remote): boolean {
 
 describe("each kind of device", () => {
   const play = (kind: string, lines: readonly string[], count: number): Triple[] => {
-    using device = new Device(`--kind=${kind}`);
+    using device = new InputProgram(`--kind=${kind}`);
     using driver = InputDriver.connect(device.socket);
     using remote = new Remote(device.listen);
     remote.send(...lines);
@@ -391,7 +248,7 @@ describe("each kind of device", () => {
 
 describe("an input device under other rings and drivers", () => {
   it("works on packed rings, and by flags alone", () => {
-    using device = new Device();
+    using device = new InputProgram();
     const packed = ringFeatures | mask(RingFeature.RING_PACKED);
     for (const features of [packed, packed & ~mask(RingFeature.EVENT_IDX), mask(32)]) {
       using driver = InputDriver.connect(device.socket, { features });
@@ -405,7 +262,7 @@ describe("an input device under other rings and drivers", () => {
   });
 
   it("keeps events while the guest is stopped, and forgets them with the guest", () => {
-    using device = new Device();
+    using device = new InputProgram();
     using remote = new Remote(device.listen);
     {
       using driver = InputDriver.connect(device.socket);
