@@ -40,7 +40,7 @@ describe("ringside install", () => {
     using folder = new Folder();
     const { status, stdout, stderr } = install(folder);
     assert.deepEqual([status, stderr], [0, ""]);
-    const names = ["blk", "net", "rng"].map((name) => `50-ringside-${name}.json`);
+    const names = ["blk", "gpu", "input", "net", "rng"].map((name) => `50-ringside-${name}.json`);
     assert.deepEqual(readdirSync(descriptors(folder)).sort(), names);
     for (const name of names) {
       const text = readFileSync(`${descriptors(folder)}/${name}`, "utf8");
@@ -48,7 +48,7 @@ describe("ringside install", () => {
       assert.ok(stdout.includes(name));
     }
     const { chosen, found } = discover(searchPath({ prefix: folder.path, privileged: true }));
-    assert.deepEqual([...chosen.keys()].sort(), ["block", "net", "rng"]);
+    assert.deepEqual([...chosen.keys()].sort(), ["block", "gpu", "input", "net", "rng"]);
     assert.deepEqual(
       found.flatMap(({ warnings }) => warnings),
       [],
