@@ -12,6 +12,7 @@ const names = [
   "allocation-deno",
   "blk",
   "gpu",
+  "net",
   "startup",
 ];
 
