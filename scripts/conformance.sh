@@ -17,7 +17,7 @@ export_options="--export type=vhost-user-blk,id=e,node-name=disk,addr.type=unix,
 blockdev="--blockdev driver=file,node-name=disk,filename=$disk"
 gpu=${VHOST_USER_GPU:-/usr/lib/qemu/vhost-user-gpu}
 pmds=$(echo /usr/lib/*/dpdk/pmds-*)
-dpdk_options="--no-huge -m 256 --no-pci --no-telemetry --in-memory -l 0,1 -d $pmds/librte_net_vhost.so"
+dpdk_options="--no-huge -m 256 --no-pci --no-telemetry -l 0,1 -d $pmds/librte_net_vhost.so"
 dpdk_options+=" -d $pmds/librte_mempool_ring.so --vdev=net_vhost0,iface={socket},queues=1"
 dpdk_options+=" -- --stats-period=600 --auto-start --forward-mode=rxonly --total-num-mbufs=2048"
 
@@ -27,7 +27,7 @@ declare -A title=(
   [qsd-10.0]="storage-daemon 10.0" [gpu]="vhost-user-gpu 7.2" [dpdk]="net_vhost 22.11"
 )
 declare -A command=(
-  [blk]="$PWD/bin/vhost-user-blk --socket-path={socket} --blk-file=$disk"
+  [blk]="$PWD/bin/vhost-user-blk --socket-path={socket} --blk-file=$disk --iommu --draft=standalone --draft=vhost-pci"
   [rng]="$PWD/bin/vhost-user-rng --socket-path={socket}"
   [qsd-7.2]="qemu-storage-daemon $blockdev $export_options"
   [qsd-10.0]="$PWD/.cache/lab/run qemu-storage-daemon $blockdev $export_options"
