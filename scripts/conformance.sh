@@ -13,7 +13,7 @@ out=.cache/conformance
 mkdir -p "$out"
 truncate -s 16M "$out/disk.img"
 disk=$PWD/$out/disk.img
-export_options="--export type=vhost-user-blk,id=e,node-name=disk,addr.type=unix,addr.path={socket},writable=on"
+export_options="--export type=vhost-user-blk,id=e,node-name=disk,addr.type=unix,addr.path={socket},writable=on,num-queues=4"
 blockdev="--blockdev driver=file,node-name=disk,filename=$disk"
 gpu=${VHOST_USER_GPU:-/usr/lib/qemu/vhost-user-gpu}
 pmds=$(echo /usr/lib/*/dpdk/pmds-*)
