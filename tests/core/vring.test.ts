@@ -34,6 +34,30 @@ describe("Vring", () => {
     assert.deepEqual(t.events, ["started 3"]);
   });
 
+  test("tells a driver that begins anew from one that goes on", async () => {
+    const fresh: boolean[] = [];
+    t.device.started = (queue) => void fresh.push(queue.fresh);
+    const again = async (base: number | null) => {
+      if (base !== null) t.vring.setBase(base);
+      t.start().close();
+      return t.stopped();
+    };
+    // Stopped before anything came, it goes on where it began.
+    assert.equal(await again(0), 0);
+    assert.equal(await again(0), 0);
+    t.offer();
+    t.start().close();
+    await t.used(1);
+    const base = await t.stopped();
+    assert.equal(base, 1);
+    await again(base);
+    await again(null);
+    t.vring.disable(() => {});
+    t.ring = new DriverRing(t.guest, { size: SIZE, at: RING });
+    await again(0);
+    assert.deepEqual(fresh, [true, false, false, false, false, true]);
+  });
+
   test("serves what a kick announces", async () => {
     using kick = t.start();
     await until(() => t.ring.usedFlags === 0);
