@@ -5,7 +5,16 @@ import { load, table } from "./lib/report.ts";
 
 const path = fileURLToPath(new URL("results.md", import.meta.url));
 const heading = "## Recorded figures\n";
-const names = ["ring-bun", "ring-deno", "allocation-bun", "allocation-deno", "blk", "startup"];
+const names = [
+  "ring-bun",
+  "ring-deno",
+  "allocation-bun",
+  "allocation-deno",
+  "blk",
+  "gpu",
+  "net",
+  "startup",
+];
 
 function render(name: string): string {
   const record = load(name);

@@ -9,6 +9,8 @@ const benches = {
   ring: { both: true, about: "walking a split ring, against a C loop with the same checks" },
   allocation: { both: true, about: "what the data plane allocates per request" },
   blk: { both: false, about: "the block program against qemu-storage-daemon and C" },
+  gpu: { both: false, about: "processor time of a full screen of the graphics program" },
+  net: { both: false, about: "the network program against DPDK's net_vhost" },
   startup: { both: false, about: "start, memory, and end on SIGTERM" },
   results: { both: false, about: "no benchmark: puts what was recorded into bench/results.md" },
 };
@@ -25,8 +27,8 @@ All of them when no NAME is given. OPTIONs go to the benchmark:
   --lines=disk,ram      blk: which kinds of work (bench/lib/lines.ts); the others' figures stay
   --depths=1,32,128     blk: requests in flight
   --load=ARGUMENTS      blk: what vublk_bench does, in place of the line's own
-  --runs=N --time=S     blk: runs of so many seconds per back-end and depth
-  --runtimes=bun,deno   blk: which of ours take part
+  --runs=N --time=S     blk, net: runs of so many seconds per back-end and load
+  --runtimes=bun,deno   blk, net: which of ours take part
   --with="NAME=COMMAND {socket} {file}"   blk: another back-end
   --no-peers            blk: without qemu-storage-daemon and the back-end in C
   --pin=CPU             blk: back-ends on one processor

@@ -29,6 +29,12 @@ export const commonOptions = Type.Object({
     default: false,
     description: "Let a guest migrate to here and run before all of its memory has come",
   }),
+  pollUs: Type.Integer({
+    default: 50,
+    minimum: 0,
+    maximum: 1_000_000,
+    description: "Look for requests so many microseconds, while that pays, before sleeping",
+  }),
   logLevel: Type.Union(
     [Type.Literal("error"), Type.Literal("warn"), Type.Literal("info"), Type.Literal("debug")],
     { default: "info", description: "Least severe messages to write to stderr" },

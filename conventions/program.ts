@@ -63,6 +63,7 @@ async function serveUntilSignal(
     signal: end.signal,
     iommu: common.iommu,
     postcopy: common.postcopy,
+    pollUs: common.pollUs,
     drafts: common.draft,
     ready(backends) {
       surviveStrayErrors(log);

@@ -5,6 +5,7 @@ import type { AnyDevice, DeviceDefinition } from "../core/device.ts";
 import type { DraftName } from "../core/drafts.ts";
 import { Log } from "../core/log.ts";
 import { Loop } from "../core/loop.ts";
+import { Polling } from "../core/polling.ts";
 import { SystemError } from "../ffi/mod.ts";
 import { bindSocket, inheritSocket } from "./socket.ts";
 import { completeOptions } from "./values.ts";
@@ -26,6 +27,8 @@ export interface RunContext {
   readonly events?: boolean | undefined;
   readonly iommu?: boolean | undefined;
   readonly postcopy?: boolean | undefined;
+  /** Microseconds to look for requests before sleeping, while that pays. */
+  readonly pollUs?: number | undefined;
   /** Drafts of the protocol to serve. */
   readonly drafts?: readonly DraftName[] | undefined;
 }
@@ -73,10 +76,11 @@ export async function runDevice(
   definition: AnyDevice,
   options: unknown,
   endpoints: readonly Endpoint[],
-  { log, signal, ready, without, events, iommu, postcopy, drafts }: RunContext,
+  { log, signal, ready, without, events, iommu, postcopy, pollUs = 0, drafts }: RunContext,
 ): Promise<void> {
   using loop = new Loop();
   if (events) loop.useEvents();
+  if (pollUs > 0) loop.pollWith(new Polling(pollUs / 1000));
   let failure: Error | null = null;
   let end = (): void => {};
   const failed = (reason: Error): void => {
@@ -138,6 +142,8 @@ export type ServeSettings<O extends TObject = TObject> = Endpoint & {
   readonly iommu?: boolean;
   /** Offers to take over guests before their memory has come, as `--postcopy` does. */
   readonly postcopy?: boolean;
+  /** Look for requests so many microseconds, while that pays, before sleeping: see `--poll-us`. */
+  readonly pollUs?: number;
   /** Drafts of the protocol to serve in place of what has their numbers now. */
   readonly drafts?: readonly DraftName[];
 };
@@ -167,6 +173,7 @@ export async function serve<O extends TObject>(
     events,
     iommu: settings.iommu,
     postcopy: settings.postcopy,
+    pollUs: settings.pollUs,
     drafts: settings.drafts,
   });
 }

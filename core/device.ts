@@ -85,7 +85,7 @@ export interface Device {
   mtu?(bytes: number): void | Promise<void>;
   /**
    * GPU_SET_SOCKET: `socket` leads to the front-end's displays, in place of the one before, and is the
-   * device's to close. Throw `ProtocolError` to refuse it, which leaves it to the framework.
+   * device's to close.
    */
   displaySocket?(socket: Fd): void;
   /** CRYPTO_SESSION: opens a session and returns its id, from 0 on. Throw to refuse it. */

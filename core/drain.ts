@@ -19,10 +19,27 @@ export class Drain {
   /** Chains until the clock is read again. */
   #unchecked = 1;
   #started = 0;
+  /** `look` has loaded a chain. */
+  #loaded = false;
+  /** Told to look at an empty ring from time to time, instead of having the driver kick. */
+  readonly #watched: () => boolean;
 
-  constructor(queue: Queue, device: Device) {
+  /** `watched` is asked when the ring is empty: it answers whether somebody will call `look`. */
+  constructor(queue: Queue, device: Device, watched: () => boolean = () => false) {
     this.#queue = queue;
     this.#device = device;
+    this.#watched = watched;
+  }
+
+  /** Tells whether there is a chain to `run` with, while the driver does not kick. */
+  look(): boolean {
+    this.#loaded = this.#queue.advance();
+    return this.#loaded;
+  }
+
+  /** Asks for kicks again. Returns true when there are chains to `run` with. */
+  rest(): boolean {
+    return this.#queue.requestKick();
   }
 
   /**
@@ -55,9 +72,11 @@ export class Drain {
     this.#started = performance.now();
     queue.suppressKicks();
     for (let budget = BUDGET; budget > 0; budget--) {
-      if (!queue.advance()) {
+      if (this.#loaded) this.#loaded = false;
+      else if (!queue.advance()) {
         this.#publish();
         staged = 0;
+        if (this.#watched()) return false;
         // A driver that goes on adding chains spends the budget as well.
         if (!queue.requestKick()) return false;
         queue.suppressKicks();

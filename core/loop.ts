@@ -7,6 +7,7 @@
  * Worker that does nothing but wait for the epoll descriptor.
  */
 import { acknowledge, createEventFd, EPOLLIN, type Fd, Poller, signal } from "../ffi/mod.ts";
+import type { Polling } from "./polling.ts";
 import { Pump } from "./pump.ts";
 
 /** Signal handlers of the runtime run at least this often, in milliseconds. */
@@ -15,10 +16,27 @@ const BUSY_YIELD = 100;
 /** A signal that comes during work does not interrupt the wait that follows: that one is short. */
 const SETTLE_YIELD = 50;
 
+/** More than these have to wait for their events: looking at all of them would take too long. */
+const MOST_POLLEES = 16;
+/** Looks between two glances at the clock, and between two at the descriptors. Powers of two. */
+const CLOCK_TURNS = 8;
+const EVENT_TURNS = 64;
+/** Milliseconds of looking and working until timers and signals get their turn. */
+const POLL_SLICE = 10;
+const NOTHING = -1_000_000;
+
 /** A watched descriptor. Dispose it before closing the descriptor. */
 export interface Watch extends Disposable {
   /** Changes the events (EPOLLIN, ...) waited for. 0 pauses the watch. */
   modify(events: number): void;
+}
+
+/** Something that can be looked at for work instead of waiting for its event. */
+export interface Pollee {
+  /** Does the work that has come. Returns false when there is none. */
+  poll(): boolean;
+  /** Asks for an event with the next piece of work. Does what has come before that. */
+  rest(): void;
 }
 
 interface Watcher {
@@ -51,6 +69,11 @@ export class Loop implements Disposable {
   #stopped = false;
   #visitSoon = false;
   #pump: Pump | null = null;
+  #polling: Polling | null = null;
+  /** What asked to be looked at, and has to be told when the loop sleeps. */
+  readonly #pollees: Pollee[] = [];
+  /** Looking found work in this round. */
+  #foundWork = false;
 
   constructor() {
     this.#waker = createEventFd();
@@ -60,6 +83,27 @@ export class Loop implements Disposable {
   /** Asks for the evented mode. Takes effect when `run` is called. */
   useEvents(): void {
     this.#evented = true;
+  }
+
+  /** Lets the loop look for work before it sleeps. Means nothing in the evented mode. */
+  pollWith(polling: Polling): void {
+    this.#polling = polling;
+  }
+
+  /** Looks at `pollee` until it rests or is taken out. False when it has to wait for an event. */
+  poll(pollee: Pollee): boolean {
+    if (this.#pollees.includes(pollee)) return true;
+    const polls =
+      this.#polling !== null && this.#pump === null && this.#pollees.length < MOST_POLLEES;
+    if (!polls || this.#polling!.window(this.#now) === 0) return false;
+    this.#pollees.push(pollee);
+    return true;
+  }
+
+  /** Looks at `pollee` no more, and does not tell it. */
+  unpoll(pollee: Pollee): void {
+    const at = this.#pollees.indexOf(pollee);
+    if (at >= 0) this.#pollees.splice(at, 1);
   }
 
   /** Calls `callback` whenever one of `events` is there. Throws `SystemError` EPERM for a file. */
@@ -116,7 +160,7 @@ export class Loop implements Disposable {
     let idle = false;
     while (!this.#stopped) {
       const count = this.#round(this.#timeout(idle ? IDLE_YIELD : SETTLE_YIELD));
-      idle = count === 0;
+      idle = count === 0 && !this.#foundWork;
       const passed = this.#now - lastYield;
       const due = count < 0 || this.#visitSoon;
       if (due || passed >= (idle ? SETTLE_YIELD : BUSY_YIELD)) {
@@ -190,7 +234,7 @@ export class Loop implements Disposable {
 
   /** One wait and all that follows from it. Returns the events' number, negative after a signal. */
   #round(timeout: number): number {
-    const count = this.#poller.wait(timeout);
+    const count = this.#wait(timeout);
     this.#inRound = true;
     for (let i = 0; i < count; i++) {
       this.#watchers[this.#poller.token(i)]?.callback(this.#poller.events(i));
@@ -201,6 +245,61 @@ export class Loop implements Disposable {
     if (this.#retiredTokens.length > 0) this.#freeTokens.push(...this.#retiredTokens.splice(0));
     this.#inRound = false;
     return count;
+  }
+
+  /** Waits for events, looking for work first where that pays. */
+  #wait(timeout: number): number {
+    const polling = this.#polling;
+    this.#foundWork = false;
+    if (polling === null || timeout === 0) return this.#poller.wait(timeout);
+    const start = this.#now;
+    if (this.#pollees.length > 0) {
+      const count = this.#look(polling, start);
+      if (count !== NOTHING) return count;
+      for (const pollee of this.#pollees.splice(0)) pollee.rest();
+      // What came just before that is work, and what it asks for comes first.
+      if (this.#pollees.length > 0 || this.#deferred.length > 0) return this.#poller.wait(0);
+    }
+    const limit = this.#foundWork ? Math.min(timeout, SETTLE_YIELD) : timeout;
+    const count = this.#poller.wait(limit);
+    if (count > 0) polling.worked(performance.now() - start);
+    return count;
+  }
+
+  /**
+   * Looks for work, and does it, until there was none for some time. Returns the events that came
+   * meanwhile, 0 when something else is due, and `NOTHING` when it is time to sleep.
+   */
+  #look(polling: Polling, start: number): number {
+    const pollees = this.#pollees;
+    let since = start;
+    let last = start;
+    let end = start + polling.window(start);
+    let worked = false;
+    for (let turn = 1; ; turn++) {
+      for (let i = 0; i < pollees.length; i++) worked = pollees[i]!.poll() || worked;
+      if (this.#deferred.length > 0) return 0;
+      if (!worked && turn % CLOCK_TURNS !== 0) continue;
+      const now = performance.now();
+      if (worked) {
+        this.#foundWork = true;
+        polling.worked(last - since);
+        polling.hit();
+        since = now;
+        end = now + polling.window(now);
+      } else if (polling.stolen(now - last, now)) return NOTHING;
+      last = now;
+      if (turn % EVENT_TURNS === 0) {
+        const count = this.#poller.wait(0);
+        if (count !== 0) return count;
+      }
+      if (now >= end) {
+        if (!worked) polling.missed(now);
+        return pollees.length > 0 ? NOTHING : 0;
+      }
+      if (now - start > POLL_SLICE || now >= this.#nextDue) return 0;
+      worked = false;
+    }
   }
 
   /** Runs what was deferred so far; what that defers waits for the next round. */

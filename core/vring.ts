@@ -278,7 +278,7 @@ export class Vring {
     const queue = this.#setup.make(options);
     this.#kickWatch ??= this.#watch(this.#kick, this.#polled);
     this.#queue = queue;
-    this.#drain = new Drain(queue, this.#context.device);
+    this.#drain = new Drain(queue, this.#context.device, this.#watched);
     this.#log.debug("The vring starts", { size: queue.size, base: queue.base });
     if (queue.replays > 0) {
       this.#log.info("Requests that were in flight are submitted again", { count: queue.replays });
@@ -379,6 +379,7 @@ export class Vring {
     this.#idleTimer = null;
     const queue = this.#queue;
     if (queue === null) return;
+    this.#context.loop.unpoll(this);
     queue.close();
     this.#setup.ended(queue);
     this.#queue = null;
@@ -405,6 +406,32 @@ export class Vring {
       this.#break(error);
     }
   };
+
+  readonly #watched = (): boolean => this.#context.loop.poll(this);
+
+  /** For the loop, which looks at the ring instead of having it kicked. */
+  poll(): boolean {
+    const queue = this.#queue;
+    if (queue === null || this.#broken || queue.paused || queue.waiting) {
+      this.#context.loop.unpoll(this);
+      return false;
+    }
+    try {
+      if (!this.#drain!.look()) return false;
+    } catch (error) {
+      this.#break(error);
+      return false;
+    }
+    this.#drainNow();
+    return true;
+  }
+
+  /** For the loop, which is about to sleep. */
+  rest(): void {
+    const queue = this.#queue;
+    if (queue === null || this.#broken || queue.paused) return;
+    if (this.#drain!.rest()) this.#drainNow();
+  }
 
   #schedulePublish(): void {
     if (this.#publishScheduled) return;

@@ -6,7 +6,7 @@ import { Header, payloadSizes, U64 } from "../core/payloads.ts";
 import { type BackEndMessage, backEndMessages, Flag, type MessageRow } from "../core/protocol.ts";
 import { type Fd, MessageBuffer, SystemError, socketPair } from "../ffi/mod.ts";
 import type { SideChannel } from "./connection.ts";
-import { BackEndError } from "./errors.ts";
+import { BackEndError, malformed } from "./errors.ts";
 import { DEFAULT_TIMEOUT, READABLE, waitFor } from "./wait.ts";
 
 /** One request. Whoever takes it owns `fds`. */
@@ -136,8 +136,4 @@ export class BackEndRequests implements SideChannel, Disposable {
     U64.encode({ value }, this.#out.data, Header.size);
     this.#out.send(this.fd, 0, Header.size + U64.size, fd === undefined ? [] : [fd.number]);
   }
-}
-
-function malformed(message: string): never {
-  throw new BackEndError("malformed", message);
 }

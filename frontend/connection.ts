@@ -5,7 +5,7 @@
 import { Header, payloadSizes, U64 } from "../core/payloads.ts";
 import { Flag, type MessageRow } from "../core/protocol.ts";
 import { connectUnix, type Fd, MessageBuffer, SystemError } from "../ffi/mod.ts";
-import { BackEndError } from "./errors.ts";
+import { BackEndError, malformed } from "./errors.ts";
 import { DEFAULT_TIMEOUT, PollSet, READABLE, sleep, WRITABLE, waitFor } from "./wait.ts";
 
 export interface ConnectionOptions {
@@ -259,8 +259,4 @@ function checkSize(row: MessageRow, size: number): void {
 function closedOr(error: unknown, doing: string): unknown {
   if (!(error instanceof SystemError) || !/^(EPIPE|ECONNRESET)$/.test(error.code)) return error;
   return new BackEndError("closed", `The back-end ended the connection: ${doing} failed`);
-}
-
-function malformed(message: string): never {
-  throw new BackEndError("malformed", message);
 }

@@ -8,7 +8,7 @@
  * an index before the suppression field of the other side.
  */
 import { ByteOrder } from "./byte-order.ts";
-import { BackEndError } from "./errors.ts";
+import { malformed } from "./errors.ts";
 import type { GuestMemory } from "./guest-memory.ts";
 import { INDIRECT, NEXT, type RawDescriptor, type RingOptions, WRITE } from "./ring-options.ts";
 import { placeRing, type RingPlace } from "./ring-place.ts";
@@ -394,8 +394,4 @@ export class DriverRing {
     this.#descriptors[index * WORDS_PER_DESCRIPTOR + 3]! |= this.#bytes.halves(0, next);
     this.#link[index] = next;
   }
-}
-
-function malformed(message: string): never {
-  throw new BackEndError("malformed", message);
 }

@@ -20,3 +20,8 @@ export class BackEndError extends Error {
     this.fault = fault;
   }
 }
+
+/** Throws for what breaks a rule of the protocol or of the ring. */
+export function malformed(message: string): never {
+  throw new BackEndError("malformed", message);
+}

@@ -7,7 +7,7 @@
  *
  * Nothing here trusts the device: completions are checked against `PackedChains`.
  */
-import { BackEndError } from "./errors.ts";
+import { malformed } from "./errors.ts";
 import type { GuestMemory } from "./guest-memory.ts";
 import { describe, NO_ID, PackedChains } from "./packed-chains.ts";
 import {
@@ -399,8 +399,4 @@ export class PackedRing {
       this.#added++;
     }
   }
-}
-
-function malformed(message: string): never {
-  throw new BackEndError("malformed", message);
 }

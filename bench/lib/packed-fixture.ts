@@ -3,7 +3,14 @@
  * Making it available again costs a copy of the ring, as a driver has to write its descriptors anew.
  */
 import { PackedQueue } from "../../core/packed.ts";
-import { BATCH, CHAIN_LENGTH, DESCRIPTORS, RingFixture } from "./ring-fixture.ts";
+import {
+  BATCH,
+  CHAIN_LENGTH,
+  DESCRIPTORS,
+  draining,
+  queueOptions,
+  RingFixture,
+} from "./ring-fixture.ts";
 
 const AVAIL = 1 << 7;
 const USED = 1 << 15;
@@ -50,21 +57,9 @@ export class PackedFixture implements Disposable {
   }
 
   makeQueue(onCall: () => void): PackedQueue {
-    const queue = new PackedQueue({
-      index: 0,
-      name: "bench",
-      size: this.#size,
-      memory: this.#split.memory,
-      ...this.#split.addresses,
-      base: 0x80008000,
-      indirect: true,
-      eventIdx: true,
-      call: onCall,
-      requestPublish: () => {},
-      requestDrain: () => {},
-    });
-    queue.draining = true;
-    return queue;
+    const { memory, addresses } = this.#split;
+    const place = { size: this.#size, memory, addresses, base: 0x80008000 };
+    return draining(new PackedQueue(queueOptions(place, onCall)));
   }
 
   /** Makes a whole batch available. */

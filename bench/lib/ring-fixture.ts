@@ -8,6 +8,7 @@
 import { Access, type AddressSpace } from "../../core/address-space.ts";
 import { Iotlb } from "../../core/iotlb.ts";
 import { GuestMemory, type RegionSpec } from "../../core/memory.ts";
+import type { Queue, QueueOptions } from "../../core/queue.ts";
 import { SplitQueue } from "../../core/split.ts";
 import { splitRingBytes } from "../../core/split-format.ts";
 import { createMemfd } from "../../ffi/mod.ts";
@@ -46,6 +47,37 @@ export interface RingAddresses {
   readonly descriptor: number;
   readonly available: number;
   readonly used: number;
+}
+
+export interface QueuePlace {
+  readonly size: number;
+  readonly memory: AddressSpace;
+  readonly addresses: RingAddresses;
+  readonly base: number;
+}
+
+/** What queues of both kinds are made with. */
+export const queueOptions = (
+  { size, memory, addresses, base }: QueuePlace,
+  call: () => void,
+): QueueOptions => ({
+  index: 0,
+  name: "bench",
+  size,
+  memory,
+  ...addresses,
+  base,
+  indirect: true,
+  eventIdx: true,
+  call,
+  requestPublish: () => {},
+  requestDrain: () => {},
+});
+
+/** A queue as its owner has it while it drains it: nothing is published but by the caller. */
+export function draining<Q extends Queue>(queue: Q): Q {
+  queue.draining = true;
+  return queue;
 }
 
 export interface RingFixtureOptions {
@@ -95,21 +127,9 @@ export class RingFixture implements Disposable {
 
   /** The device's side of this ring, which starts where the driver stands. */
   makeQueue(onCall: () => void): SplitQueue {
-    const queue = new SplitQueue({
-      index: 0,
-      name: "bench",
-      size: RING_SIZE,
-      memory: this.#space,
-      ...this.addresses,
-      base: this.#next,
-      indirect: this.indirect,
-      eventIdx: true,
-      call: onCall,
-      requestPublish: () => {},
-      requestDrain: () => {},
-    });
-    queue.draining = true;
-    return queue;
+    const { addresses, indirect } = this;
+    const place = { size: RING_SIZE, memory: this.#space, addresses, base: this.#next };
+    return draining(new SplitQueue({ ...queueOptions(place, onCall), indirect }));
   }
 
   /** Makes a whole batch available. */

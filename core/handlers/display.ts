@@ -1,4 +1,5 @@
 /** Where a graphics device shows what it draws (vhost-user-gpu: GPU_SET_SOCKET). */
+import { socketKind } from "../../ffi/mod.ts";
 import { ProtocolError } from "../errors.ts";
 import type { Handler } from "./handler.ts";
 
@@ -8,7 +9,12 @@ export const displayHandlers = {
     if (device.displaySocket === undefined) {
       throw new ProtocolError("GPU_SET_SOCKET is not supported: the device shows nothing");
     }
-    message.handOver((fd) => device.displaySocket!(fd));
+    message.handOver((fd) => {
+      if (socketKind(fd) !== "connected") {
+        throw new ProtocolError("GPU_SET_SOCKET carries no connected unix socket");
+      }
+      device.displaySocket!(fd);
+    });
     return undefined;
   },
 } satisfies Record<string, Handler>;

@@ -34,15 +34,9 @@ export function provoke(play: Play, kind: RingKind, row: Hostile): Lane {
   const lane = startKind(play, kind, { ringSize: SIZE });
   lane.run(2);
   row.fill(lane, lane.frontend.memory.allocate(4096, 4096));
-  kick(lane);
+  lane.forceKick();
   play.pause(10);
   return lane;
-}
-
-/** Kicks whatever the device wishes. */
-export function kick({ vring }: Lane): void {
-  vring.ring.publish();
-  vring.kick.signal();
 }
 
 /** Fails unless the back-end still answers on the connection, or has ended it. */

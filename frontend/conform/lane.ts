@@ -141,6 +141,12 @@ export class Lane {
     this.vring.publish();
   }
 
+  /** Shows what was put into the ring, and kicks whatever the device wishes. */
+  forceKick(): void {
+    this.vring.ring.publish();
+    this.vring.kick.signal();
+  }
+
   #submit(content: Request, { pieces = 1, indirect = false, answerAt, requestAt }: Cut): boolean {
     const index = this.#free.pop();
     if (index === undefined) return false;

@@ -7,6 +7,7 @@ import { frontEndMessages } from "../../core/protocol.ts";
 import { Connection } from "../connection.ts";
 import { BackEndError } from "../errors.ts";
 import { sleep } from "../wait.ts";
+import { isAlive, isListening } from "./process.ts";
 
 export interface TargetOptions {
   /** For each answer, in milliseconds. */
@@ -116,7 +117,7 @@ export class Target implements Disposable {
     });
     this.#child = child;
     const end = performance.now() + START_LIMIT;
-    while (!isListening(this.socket)) {
+    while (!isListening(this.socket, process.pid)) {
       if (this.alive && performance.now() < end) sleep(5);
       else throw new Error(`The program does not listen on ${this.socket}: ${this.lastWords}`);
     }
@@ -208,26 +209,4 @@ function waitUntil(condition: () => boolean, milliseconds: number): boolean {
     sleep(5);
   }
   return true;
-}
-
-/** False also for a process that ended and was not waited for yet. */
-function isAlive(pid: number): boolean {
-  try {
-    const stat = readFileSync(`/proc/${pid}/stat`, "utf8");
-    const state = stat.slice(stat.lastIndexOf(")") + 2)[0];
-    if (state !== "Z" && state !== "X") return true;
-    // Sockets stay open until the last thread is gone, which need not be the first one.
-    return readdirSync(`/proc/${pid}/task`).length > 1;
-  } catch {
-    return false;
-  }
-}
-
-/** Found without connecting: a program that serves one connection only would take that for it. */
-function isListening(path: string): boolean {
-  const ACCEPTING = 0x10000;
-  return readFileSync("/proc/net/unix", "utf8")
-    .split("\n")
-    .map((line) => line.trim().split(/\s+/))
-    .some((fields) => fields[7] === path && (Number.parseInt(fields[3]!, 16) & ACCEPTING) !== 0);
 }

@@ -1,13 +1,5 @@
 /** Payloads of single messages, right or wrong, and what a back-end answers to one. */
-import {
-  ConfigHeader,
-  Header,
-  MemTableHeader,
-  Region,
-  SingleRegion,
-  U64,
-  VringState,
-} from "../../core/payloads.ts";
+import { ConfigHeader, Header, U64, VringState } from "../../core/payloads.ts";
 import { frontEndMessages, type MessageRow } from "../../core/protocol.ts";
 import type { Fd } from "../../ffi/mod.ts";
 import type { Connection } from "../connection.ts";
@@ -20,34 +12,6 @@ export const u64 = (value: bigint | number): Uint8Array => U64.encode({ value: B
 
 export const vringState = (index: number, num: number): Uint8Array =>
   VringState.encode({ index, num });
-
-/** A memory region with any content. All in bytes. */
-export interface RegionFields {
-  readonly guest: number | bigint;
-  readonly size: number | bigint;
-  readonly user: number | bigint;
-  readonly offset?: number | bigint;
-}
-
-const wireRegion = ({ guest, size, user, offset = 0 }: RegionFields) => ({
-  guestAddress: BigInt(guest),
-  size: BigInt(size),
-  userAddress: BigInt(user),
-  mmapOffset: BigInt(offset),
-});
-
-/** A SET_MEM_TABLE payload; `count` may differ from the regions that follow. */
-export function memoryTable(regions: readonly RegionFields[], count = regions.length): Uint8Array {
-  const payload = new Uint8Array(MemTableHeader.size + regions.length * Region.size);
-  MemTableHeader.encode({ count }, payload);
-  regions.forEach((region, i) => {
-    Region.encode(wireRegion(region), payload, MemTableHeader.size + i * Region.size);
-  });
-  return payload;
-}
-
-export const singleRegion = (region: RegionFields): Uint8Array =>
-  SingleRegion.encode(wireRegion(region));
 
 /** A GET_CONFIG or SET_CONFIG payload; `bytes` may be another number than `size`. */
 export function config(offset: number, size: number, bytes = size, flags = 0): Uint8Array {

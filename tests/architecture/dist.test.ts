@@ -125,7 +125,8 @@ describe("the installed package", () => {
   });
 
   it("prints the capabilities that the sources print", () => {
-    for (const program of ["vhost-user-blk", "vhost-user-net", "vhost-user-rng"]) {
+    for (const device of ["blk", "gpu", "input", "net", "rng"]) {
+      const program = `vhost-user-${device}`;
       const fromSources = run(root, program, "--print-capabilities");
       assert.equal(run(installed.package, program, "--print-capabilities"), fromSources);
       assert.equal(typeof JSON.parse(fromSources).type, "string");

@@ -1,16 +1,16 @@
 /** A front-end with a guest behind it: two regions of shared memory, vrings, and block requests. */
 import { randomFillSync } from "node:crypto";
 import { mask, RingFeature, VhostFeature } from "../../core/features.ts";
-import {
-  MemTableHeader,
-  Region,
-  SingleRegion,
-  VringAddr,
-  VringState,
-} from "../../core/payloads.ts";
+import { VringAddr, VringState } from "../../core/payloads.ts";
 import { type FrontEndMessage, ProtocolFeature } from "../../core/protocol.ts";
 import { RequestHeader, RequestType, Status } from "../../devices/blk/wire.ts";
 import { createMemfd, type Fd, Mapping } from "../../ffi/mod.ts";
+import { vringState as state } from "../../frontend/conform/wire.ts";
+import {
+  singleRegion as memRegion,
+  memoryTable as memTable,
+  type RegionFields,
+} from "../../frontend/raw-regions.ts";
 import { Client, type Outcome, u64 } from "./client.ts";
 import { PackedRing } from "./packed-ring.ts";
 import { AVAILABLE, type Descriptor, Ring, USED, WRITE } from "./ring.ts";
@@ -43,13 +43,6 @@ export const baseFeatures = mask(RingFeature.VERSION_1, VhostFeature.PROTOCOL_FE
 export const allRingFeatures =
   baseFeatures | mask(RingFeature.INDIRECT_DESC, RingFeature.EVENT_IDX);
 
-export interface RegionFields {
-  readonly guest: number | bigint;
-  readonly size: number | bigint;
-  readonly user: number | bigint;
-  readonly offset?: number | bigint;
-}
-
 /** The regions of the default table. */
 export const defaultTable: readonly RegionFields[] = regions.map(({ offset, user }) => ({
   guest: offset,
@@ -58,25 +51,7 @@ export const defaultTable: readonly RegionFields[] = regions.map(({ offset, user
   offset,
 }));
 
-const wire = ({ guest, size, user, offset = 0 }: RegionFields) => ({
-  guestAddress: BigInt(guest),
-  size: BigInt(size),
-  userAddress: BigInt(user),
-  mmapOffset: BigInt(offset),
-});
-
-/** A SET_MEM_TABLE payload; `count` can differ from the regions that follow. */
-export function memTable(table: readonly RegionFields[], count = table.length): Uint8Array {
-  const payload = new Uint8Array(MemTableHeader.size + table.length * Region.size);
-  MemTableHeader.encode({ count }, payload);
-  table.forEach((region, i) => {
-    Region.encode(wire(region), payload, MemTableHeader.size + i * Region.size);
-  });
-  return payload;
-}
-
-export const memRegion = (region: RegionFields) => SingleRegion.encode(wire(region));
-export const state = (index: number, num: number) => VringState.encode({ index, num });
+export { memRegion, memTable, type RegionFields, state };
 
 /** The user address of a guest address in the default table. */
 export function user(address: number): number {

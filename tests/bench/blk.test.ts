@@ -38,7 +38,7 @@ describe("the block benchmark", { skip: compilerMissing() ?? false }, () => {
     const report = await bench("--lines=ram,ram-polled");
     const rows = report.split("\n").filter((line) => line.includes(`ringside, ${runtime.name}`));
     assert.equal(rows.length, 2, report);
-    for (const row of rows) assert.match(row, /\| \d+\.\d+ \|.*(met|MISSED)/);
+    for (const row of rows) assert.match(row, /\|\s+\d+\.\d+ \|.*(met|MISSED)/);
     assert.equal(report.split("\n").filter((line) => /\|\s+C \|/.test(line)).length, 2, report);
   });
 

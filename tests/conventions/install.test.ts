@@ -40,7 +40,8 @@ describe("ringside install", () => {
     using folder = new Folder();
     const { status, stdout, stderr } = install(folder);
     assert.deepEqual([status, stderr], [0, ""]);
-    const names = ["50-ringside-blk.json", "50-ringside-rng.json"];
+    const devices = ["blk", "gpu", "input", "net", "rng"];
+    const names = devices.map((device) => `50-ringside-${device}.json`);
     assert.deepEqual(readdirSync(descriptors(folder)).sort(), names);
     for (const name of names) {
       const text = readFileSync(`${descriptors(folder)}/${name}`, "utf8");
@@ -48,7 +49,7 @@ describe("ringside install", () => {
       assert.ok(stdout.includes(name));
     }
     const { chosen, found } = discover(searchPath({ prefix: folder.path, privileged: true }));
-    assert.deepEqual([...chosen.keys()].sort(), ["block", "rng"]);
+    assert.deepEqual([...chosen.keys()].sort(), ["block", "gpu", "input", "net", "rng"]);
     assert.deepEqual(
       found.flatMap(({ warnings }) => warnings),
       [],

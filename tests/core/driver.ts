@@ -24,6 +24,19 @@ export interface Descriptor {
 /** A kind of ring. */
 export type QueueClass = new (options: QueueOptions) => Queue;
 
+/** What a queue is made with besides its place, unless a test says otherwise. */
+export const queueDefaults = ({ memory }: TestGuest, size: number) => ({
+  index: 0,
+  name: "test",
+  size,
+  memory,
+  indirect: true,
+  eventIdx: false,
+  call: () => {},
+  requestPublish: () => {},
+  requestDrain: () => {},
+});
+
 export interface DriverOptions {
   readonly size: number;
   /** Guest address of the descriptor table; the rings follow it, in memory of one region. */
@@ -76,19 +89,11 @@ export class DriverRing {
   queue(options: Partial<QueueOptions> = {}, Kind: QueueClass = SplitQueue): Queue {
     const { descriptor, available, used } = this.at;
     return new Kind({
-      index: 0,
-      name: "test",
-      size: this.size,
-      memory: this.#guest.memory,
+      ...queueDefaults(this.#guest, this.size),
       descriptor: this.#guest.host(descriptor, 16 * this.size),
       available: this.#guest.host(available, 6 + 2 * this.size),
       used: this.#guest.host(used, 6 + 8 * this.size),
       base: this.availableIndex,
-      indirect: true,
-      eventIdx: false,
-      call: () => {},
-      requestPublish: () => {},
-      requestDrain: () => {},
       ...options,
     });
   }

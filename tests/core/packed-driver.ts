@@ -4,7 +4,7 @@
  */
 import { PackedQueue } from "../../core/packed.ts";
 import type { QueueOptions } from "../../core/queue.ts";
-import { type Buffer, INDIRECT, NEXT, WRITE } from "./driver.ts";
+import { type Buffer, INDIRECT, NEXT, queueDefaults, WRITE } from "./driver.ts";
 import type { TestGuest } from "./guest.ts";
 
 export const AVAIL = 0x80;
@@ -86,20 +86,11 @@ export class PackedDriver {
   queue(options: Partial<QueueOptions> = {}, Queue: typeof PackedQueue = PackedQueue): PackedQueue {
     const { descriptor, available, used } = this.at;
     return new Queue({
-      index: 0,
-      name: "test",
-      size: this.size,
-      memory: this.#guest.memory,
+      ...queueDefaults(this.#guest, this.size),
       descriptor: this.#guest.host(descriptor, 16 * this.size),
       available: this.#guest.host(available, 4),
       used: this.#guest.host(used, 4),
       base: this.base(this.#start, this.#start),
-      indirect: true,
-      eventIdx: false,
-      inOrder: false,
-      call: () => {},
-      requestPublish: () => {},
-      requestDrain: () => {},
       ...options,
     });
   }

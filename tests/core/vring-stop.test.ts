@@ -242,6 +242,8 @@ describe("A running Vring", () => {
       watch: loop.watch.bind(loop),
       every: loop.every.bind(loop),
       defer: loop.defer.bind(loop),
+      poll: loop.poll.bind(loop),
+      unpoll: loop.unpoll.bind(loop),
       after: (_: number, task: () => void) => loop.after(1, task),
     } as unknown as Loop;
     t.vring = new Vring(3, { name: "test" }, { ...t.context, loop: hurried });

@@ -107,6 +107,7 @@ function hooks(host: Host<typeof config.schema>): Device {
       sessions.add(made);
       return (operation & 2) === 0 ? made : Promise.resolve(made);
     },
+    displaySocket: (socket) => socket.close(),
     closeCryptoSession(id) {
       if (!sessions.delete(id)) throw new ProtocolError(`there is no session ${id}`);
     },

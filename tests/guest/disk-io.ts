@@ -34,6 +34,20 @@ export async function serveDisk(
   ];
 }
 
+/** Serves disks by name, all of them with `settings` besides their own. */
+export async function serveDisks(
+  own: Pick<Scenario, "folder" | "owns">,
+  disks: Readonly<Record<string, string>>,
+  settings: string,
+  options?: Partial<BlkOptions>,
+): Promise<string[]> {
+  const devices: string[] = [];
+  for (const [name, other] of Object.entries(disks)) {
+    devices.push(...(await serveDisk(own, name, `${settings},${other}`, options)));
+  }
+  return devices;
+}
+
 /** The feature bits of a guest's disk, by their numbers. */
 export async function featuresOf(guest: Guest, disk: string): Promise<(bit: number) => boolean> {
   const features = await guest.run(`cat /sys/block/${disk}/device/features`);

@@ -10,7 +10,7 @@ import {
   checkSmallReads,
   checkStopAndCont,
   featuresOf,
-  serveDisk,
+  serveDisks,
 } from "./disk-io.ts";
 import { bootGuest, type Guest } from "./guest.ts";
 import { full } from "./lab.ts";
@@ -42,11 +42,11 @@ async function checkAllIo(): Promise<void> {
 step(
   "Linux gives the disks I/O addresses",
   async () => {
-    const devices = ["-device", "intel-iommu,device-iotlb=on,intremap=off"];
-    for (const [name, settings] of Object.entries(disks)) {
-      const platform = "iommu_platform=on,ats=on,disable-legacy=on";
-      devices.push(...(await serveDisk(own, name, `${platform},${settings}`, { iommu: true })));
-    }
+    const platform = "iommu_platform=on,ats=on,disable-legacy=on";
+    const devices = [
+      ...["-device", "intel-iommu,device-iotlb=on,intremap=off"],
+      ...(await serveDisks(own, disks, platform, { iommu: true })),
+    ];
     const kernelArguments = "intel_iommu=on iommu.strict=1";
     guest = owns("guest", await bootGuest({ folder, devices, kernelArguments }));
     for (const name of names) {

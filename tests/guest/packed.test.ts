@@ -11,7 +11,7 @@ import {
   checkStopAndCont,
   featuresOf,
   resetAfterWrite,
-  serveDisk,
+  serveDisks,
 } from "./disk-io.ts";
 import { bootGuest, type Guest } from "./guest.ts";
 import { full } from "./lab.ts";
@@ -33,10 +33,7 @@ const names = Object.keys(disks) as (keyof typeof disks)[];
 step(
   "Linux takes packed rings where the firmware had split ones",
   async () => {
-    const devices: string[] = [];
-    for (const [name, settings] of Object.entries(disks)) {
-      devices.push(...(await serveDisk(own, name, `packed=on,${settings}`)));
-    }
+    const devices = await serveDisks(own, disks, "packed=on");
     guest = owns("guest", await bootGuest({ folder, devices }));
     for (const name of names) {
       const has = await featuresOf(guest, name);

@@ -272,6 +272,28 @@ describe("a slow flush", { skip }, () => {
     verifyDriver(driver, { mixed: 100 });
   });
 
+  it("is shared by all that come while it lasts", () => {
+    using folder = new Folder();
+    using program = serve(folder, [], {
+      RINGSIDE_SYNC_MS: "200",
+      RINGSIDE_SYNC_COUNT: folder.at("count"),
+    });
+    using driver = BlkDriver.connect(program.socket, { queues: 2, depth: 20 });
+    const start = performance.now();
+    for (const queue of driver.queues) {
+      for (let slot = queue.acquire(); slot >= 0; slot = queue.acquire()) {
+        queue.submit(slot, BlkRequest.FLUSH, 0, 0);
+      }
+      queue.publish();
+    }
+    for (const queue of driver.queues) {
+      drain(queue, (slot) => assert.equal(queue.status(slot), BlkStatus.OK));
+    }
+    assert.ok(performance.now() - start >= 390, "what came later is not covered by the first");
+    const syncs = folder.read("count").length;
+    assert.ok(syncs >= 2 && syncs <= 4, `${syncs} syncs for 40 flushes`);
+  });
+
   it("of a driver without one is part of each write", () => {
     using folder = new Folder();
     using program = serve(folder, ["--cache=writethrough"], { RINGSIDE_SYNC_MS: "100" });

@@ -42,3 +42,17 @@ export function echoRequest(from: Endpoint, to: Endpoint, payload: Uint8Array): 
   ip.set(be16(checksum(ip)), 10);
   return concat(to.mac, from.mac, [8, 0], ip, icmp);
 }
+
+/** DHCPDISCOVER (RFC 2131). */
+export function dhcpDiscover(mac: readonly number[]): Uint8Array {
+  const bootp = new Uint8Array(300);
+  bootp.set([1, 1, 6, 0, 0x39, 3, 0xf3, 0x26]);
+  bootp.set(mac, 28);
+  bootp.set([0x63, 0x82, 0x53, 0x63, 53, 1, 1, 255], 236);
+  const udp = concat([0, 68, 0, 67, ...be16(8 + bootp.length), 0, 0], bootp);
+  const all = [255, 255, 255, 255];
+  const length = be16(20 + udp.length);
+  const ip = Uint8Array.from([0x45, 0, ...length, 0, 1, 0, 0, 64, 17, 0, 0, 0, 0, 0, 0, ...all]);
+  ip.set(be16(checksum(ip)), 10);
+  return concat([...all, 255, 255], mac, [8, 0], ip, udp);
+}

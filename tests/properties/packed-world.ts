@@ -7,24 +7,20 @@ import type { Buffer } from "../core/driver.ts";
 import { PackedDriver } from "../core/packed-driver.ts";
 import type { Arena } from "./arena.ts";
 import { PackedModel, type Wish, wantsPacked } from "./packed-model.ts";
-import { type ChainPlan, type Step, step } from "./scenario.ts";
+import { type ChainPlan, type Scenario, step } from "./scenario.ts";
 import { World } from "./world.ts";
 
 const ENABLE = 0;
 const DISABLE = 1;
 const DESC = 2;
 
-export interface PackedScenario {
-  readonly size: number;
+export interface PackedScenario extends Pick<Scenario, "size" | "eventIdx" | "inOrder" | "steps"> {
   /** Where in the first two laps both sides begin, in slots. */
   readonly start: number;
-  readonly eventIdx: boolean;
-  readonly inOrder: boolean;
   /** The back-end may end without warning: the next one goes on from the in-flight region. */
   readonly crashes: boolean;
   /** Spreads the buffer ids. */
   readonly ids: number;
-  readonly steps: readonly Step[];
 }
 
 const size = fc.oneof(

@@ -1,28 +1,9 @@
 /** What the kernel knows about a process. */
 import { readdirSync, readFileSync, readlinkSync } from "node:fs";
 
-/** The fields of /proc/PID/stat from the state on; none when there is no such process. */
-function statFields(pid: number): string[] {
-  try {
-    const stat = readFileSync(`/proc/${pid}/stat`, "utf8");
-    return stat.slice(stat.lastIndexOf(")") + 2).split(" ");
-  } catch {
-    return [];
-  }
-}
+import { statFields } from "../../frontend/conform/process.ts";
 
-/** False also for a process that has ended and was not waited for yet. */
-export function isAlive(pid: number): boolean {
-  const [state] = statFields(pid);
-  if (state === undefined) return false;
-  if (state !== "Z" && state !== "X") return true;
-  try {
-    // Descriptors stay open until the last thread is gone, which need not be the first one.
-    return readdirSync(`/proc/${pid}/task`).length > 1;
-  } catch {
-    return false;
-  }
-}
+export { isAlive, isListening } from "../../frontend/conform/process.ts";
 
 /** User and system time so far, in units of 10 ms. */
 export function cpuTicks(pid: number): number {
@@ -80,18 +61,3 @@ export const residentSize = (pid: number): number => statusField(pid, "VmRSS");
 
 /** The program file that a process runs. */
 export const programOf = (pid: number): string => readlinkSync(`/proc/${pid}/exe`);
-
-/**
- * Tells whether somebody listens on a path; the file alone may be a killed program's. `pid`: a process in the
- * network namespace that the listener is in, for each has a list of sockets of its own.
- */
-export function isListening(path: string, pid: number): boolean {
-  if (!isAlive(pid)) return false;
-  // Columns: Num RefCount Protocol Flags Type St Inode Path. This flag marks a listener.
-  const ACCEPTING = 0x10000;
-  const lines = readFileSync(`/proc/${pid}/net/unix`, "utf8").split("\n");
-  return lines.some((line) => {
-    const fields = line.trim().split(/\s+/);
-    return fields[7] === path && (Number.parseInt(fields[3]!, 16) & ACCEPTING) !== 0;
-  });
-}

@@ -85,6 +85,10 @@ export const vectorDevice: AnyDevice = defineDevice({
         if (size > 9000) throw new ProtocolError("packets of more than 9000 bytes do not fit");
         host.updateConfig({ capacity: BigInt(size) });
       },
+      displaySocket(socket) {
+        socket.close();
+        host.updateConfig({ level: 0x21 });
+      },
       createCryptoSession({ kind }) {
         if (kind === "asymmetric") throw new ProtocolError("only symmetric ciphers are there");
         return SESSION;

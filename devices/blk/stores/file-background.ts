@@ -23,6 +23,7 @@ import {
   POLLFD,
   RWF_NOWAIT,
   runtime,
+  signal,
   URING_FSYNC_DATASYNC,
   Uring,
   UringOperation,
@@ -41,6 +42,8 @@ const MOST_TRIES = 16;
 /** When a submission that the kernel had no room for is tried again, in milliseconds. */
 const RETRY = 5;
 const POLLIN = 1;
+/** Milliseconds that jobs may be carried out by the loop, one after another. */
+const TIME_SLICE = 10;
 
 export class FileBackground implements Background {
   readonly #store: FileStore;
@@ -58,6 +61,13 @@ export class FileBackground implements Background {
   readonly #readsLater: boolean;
   readonly #writesLater: boolean;
   #nowait = true;
+  /** What the ring could not do: it is done by the loop, a few at a time. */
+  readonly #leftOver: Job[] = [];
+  /** Flushes that the sync in flight is for, and those that came later: the next one is for these. */
+  #flushes: Job[] = [];
+  #nextFlushes: Job[] = [];
+  /** Zeros were asked for once: the store knows whether the file system can make them. */
+  #zeroed = false;
   #retry: Disposable | null = null;
 
   /** `all`: leaves nothing to the loop. Throws `SystemError` where there is no io_uring. */
@@ -80,7 +90,7 @@ export class FileBackground implements Background {
   }
 
   get full(): boolean {
-    return this.#ring.inFlight >= this.#ring.capacity;
+    return this.#ring.inFlight + this.#leftOver.length >= this.#ring.capacity;
   }
 
   tryRead(transfer: Transfer, offset: number): number {
@@ -109,9 +119,14 @@ export class FileBackground implements Background {
     const { work } = job;
     job.done = 0;
     job.tries = 0;
-    if ((work === Work.DISCARD || work === Work.WRITE_ZEROES) && this.#store.isDevice) {
-      return this.#carryOut(job);
-    }
+    const store = this.#store;
+    const allocates = work === Work.DISCARD || work === Work.WRITE_ZEROES;
+    const known = this.#zeroed && store.canZeroRange;
+    const plain = work === Work.WRITE_ZEROES && !job.unmap && !known;
+    if (plain) this.#zeroed = true;
+    // The drain that we are called from sees to it that others get their turn.
+    if (plain || (allocates && store.isDevice)) return this.#carryOut(job);
+    if (work === Work.FLUSH) return this.#addFlush(job);
     this.#jobs[job.token] = job;
     this.#push(job);
     return WAIT;
@@ -132,7 +147,7 @@ export class FileBackground implements Background {
     for (;;) {
       this.#ring.collect();
       this.#reapAndSubmit();
-      if (this.#ring.inFlight === 0) return true;
+      if (this.#ring.inFlight + this.#leftOver.length === 0) return true;
       const left = Math.ceil(end - performance.now());
       if (left <= 0) return false;
       libc.poll(request, 1, left);
@@ -167,9 +182,44 @@ export class FileBackground implements Background {
       const job = this.#jobs[ring.token]!;
       const result = this.#completed(job, ring.result);
       if (result === WAIT) continue;
-      this.#jobs[job.token] = null;
-      job.ended(job, result);
+      this.#finish(job, result);
     }
+    if (this.#leftOver.length > 0) this.#carryOutSome();
+  }
+
+  #finish(job: Job, result: number): void {
+    this.#jobs[job.token] = null;
+    if (job.work !== Work.FLUSH) return job.ended(job, result);
+    const ended = this.#flushes;
+    this.#flushes = [];
+    if (this.#nextFlushes.length > 0) this.#beginFlush();
+    for (const flush of ended) flush.ended(flush, result);
+  }
+
+  /** One sync at a time, however many flushes a driver sends: they would only wait for each other. */
+  #addFlush(job: Job): typeof WAIT {
+    this.#nextFlushes.push(job);
+    if (this.#flushes.length === 0) this.#beginFlush();
+    return WAIT;
+  }
+
+  #beginFlush(): void {
+    this.#flushes = this.#nextFlushes;
+    this.#nextFlushes = [];
+    const first = this.#flushes[0]!;
+    this.#jobs[first.token] = first;
+    this.#push(first);
+  }
+
+  /** Others get their turn in between. */
+  #carryOutSome(): void {
+    const end = performance.now() + TIME_SLICE;
+    do {
+      const job = this.#leftOver.shift()!;
+      const usable = job.work === Work.FLUSH || job.chain?.live;
+      this.#finish(job, usable ? this.#carryOut(job) : -EIO);
+    } while (this.#leftOver.length > 0 && performance.now() < end);
+    if (this.#leftOver.length > 0) signal(this.#ring.events.number);
   }
 
   /** What a completion means for its job: its result, or `WAIT` when it goes on. */
@@ -188,29 +238,30 @@ export class FileBackground implements Background {
     if (passing && ++job.tries < MOST_TRIES) return this.#again(job);
     // O_DIRECT refuses guest buffers that are not aligned: the store has a way.
     const refused = moves ? error === EINVAL || passing : error === EOPNOTSUPP || passing;
-    return refused && job.chain?.live ? this.#carryOut(job) : -error;
+    if (!refused) return -error;
+    this.#leftOver.push(job);
+    return WAIT;
   }
 
   /** Goes on with a job, unless its memory was taken away meanwhile. */
   #again(job: Job): number {
-    if (!job.chain?.live) return -EIO;
+    if (job.work !== Work.FLUSH && !job.chain?.live) return -EIO;
     this.#push(job);
     return WAIT;
   }
 
   /** Does a job at once, and lets everybody wait for it. */
-  #carryOut(job: Job): number {
+  #carryOut({ work, transfer, offset, length, unmap }: Job): number {
     const store = this.#store;
-    const { offset, length } = job;
-    switch (job.work) {
+    switch (work) {
       case Work.READ:
-        return store.read(job.transfer, offset);
+        return store.read(transfer, offset);
       case Work.WRITE:
-        return store.write(job.transfer, offset);
+        return store.write(transfer, offset);
       case Work.DISCARD:
         return store.discard(offset, length);
       case Work.WRITE_ZEROES:
-        return store.writeZeroes(offset, length, job.unmap);
+        return store.writeZeroes(offset, length, unmap);
       default:
         return store.flush();
     }

@@ -58,7 +58,8 @@ export class FileStore implements Store {
   background: Background | null = null;
   readonly #iovecs = new Iovecs();
   #bounce: Uint8Array<ArrayBuffer> | null = null;
-  #canZeroRange = true;
+  /** The file system can make a range zeros by itself. */
+  canZeroRange = true;
 
   /** Throws `SystemError` when the path cannot be opened, `Error` when it holds no blocks. */
   constructor({ path, readOnly, direct, logicalBlockSize }: FileStoreOptions) {
@@ -115,10 +116,10 @@ export class FileStore implements Store {
       const error = this.#allocate(PUNCH_HOLE, offset, length);
       if (error !== -EOPNOTSUPP) return error;
     }
-    if (this.#canZeroRange) {
+    if (this.canZeroRange) {
       const error = this.#allocate(ZERO_RANGE, offset, length);
       if (error !== -EOPNOTSUPP) return error;
-      this.#canZeroRange = false;
+      this.canZeroRange = false;
     }
     return this.#writeZeroBytes(offset, length);
   }

@@ -8,10 +8,12 @@ import {
   BlkStatus,
   SECTOR,
 } from "../../drivers/blk-wire.ts";
+import { WRITE } from "../../ring-options.ts";
 import { type Check, expectEqual, fail, notOffered } from "../check.ts";
 import { blkRequest, SCRATCH_SECTORS, sectorPattern } from "../exercises.ts";
 import type { Lane } from "../lane.ts";
 import type { Play } from "../play.ts";
+import { linked, offerChain } from "../raw-ring.ts";
 
 const REQUEST = "virtio 1.3 5.2.6";
 const DEVICE = "virtio 1.3 5.2.6.2";
@@ -36,6 +38,14 @@ function config(play: Play, lane: Lane) {
 
 function writable(lane: Lane): void {
   if (has(lane.frontend.features, BlkFeature.RO)) notOffered("writing: the disk is read-only");
+}
+
+/** A disk that can be written, and take the requests that come with `feature`. */
+function erasing(play: Play, feature: number): Lane {
+  play.needsFeature(feature);
+  const lane = start(play, feature);
+  writable(lane);
+  return lane;
 }
 
 /** Carries a request out. Returns its status, and its data without that. */
@@ -247,9 +257,7 @@ export const blk: readonly Check[] = [
     title: "WRITE_ZEROES makes sectors zeros, and leaves those beside them",
     source: REQUEST,
     run(play) {
-      play.needsFeature(BlkFeature.WRITE_ZEROES);
-      const lane = start(play, BlkFeature.WRITE_ZEROES);
-      writable(lane);
+      const lane = erasing(play, BlkFeature.WRITE_ZEROES);
       expectStatus(request(lane, blkRequest(WRITE_ZEROES, 0, range(21, 2)), 0).status, OK);
       const { data } = request(lane, blkRequest(IN, 20), 4 * SECTOR);
       const zeros = data.subarray(SECTOR, 3 * SECTOR).every((byte) => byte === 0);
@@ -265,9 +273,7 @@ export const blk: readonly Check[] = [
     title: "DISCARD with unknown flags is unsupported",
     source: DEVICE,
     run(play) {
-      play.needsFeature(BlkFeature.DISCARD);
-      const lane = start(play, BlkFeature.DISCARD);
-      writable(lane);
+      const lane = erasing(play, BlkFeature.DISCARD);
       const out = blkRequest(DISCARD, 0, range(SCRATCH_SECTORS, 8, 0x80));
       expectStatus(request(lane, out, 0).status, UNSUPP);
     },
@@ -277,9 +283,7 @@ export const blk: readonly Check[] = [
     title: "DISCARD whose data is no multiple of 16 bytes fails",
     source: DEVICE,
     run(play) {
-      play.needsFeature(BlkFeature.DISCARD);
-      const lane = start(play, BlkFeature.DISCARD);
-      writable(lane);
+      const lane = erasing(play, BlkFeature.DISCARD);
       const out = blkRequest(DISCARD, 0, new Uint8Array(17));
       expectStatus(request(lane, out, 0).status, IOERR, UNSUPP);
       lane.run(2);
@@ -290,9 +294,7 @@ export const blk: readonly Check[] = [
     title: "DISCARD beyond the end of the disk fails",
     source: DEVICE,
     run(play) {
-      play.needsFeature(BlkFeature.DISCARD);
-      const lane = start(play, BlkFeature.DISCARD);
-      writable(lane);
+      const lane = erasing(play, BlkFeature.DISCARD);
       const end = Number(config(play, lane).capacity);
       expectStatus(request(lane, blkRequest(DISCARD, 0, range(end, 8)), 0).status, IOERR, UNSUPP);
     },
@@ -303,13 +305,10 @@ export const blk: readonly Check[] = [
     source: REQUEST,
     run(play) {
       const lane = start(play);
-      const { ring } = lane.vring;
       const at = lane.frontend.memory.allocate(4096);
-      ring.describe(0, { address: at, length: 8, flags: 1, next: 1 });
-      ring.describe(1, { address: at + 64, length: 1, flags: 2 });
-      ring.offer(0);
-      ring.publish();
-      lane.vring.kick.signal();
+      const status = { address: at + 64, length: 1, flags: WRITE };
+      offerChain(lane, linked([{ address: at, length: 8 }, status]));
+      lane.forceKick();
       play.pause(20);
       play.expectAlive();
     },

@@ -4,6 +4,7 @@ import { ConfigHeader } from "../../../core/payloads.ts";
 import { DeviceStatus, ProtocolFeature } from "../../../core/protocol.ts";
 import { socketPair } from "../../../ffi/mod.ts";
 import { type Check, expectEqual, fail, notOffered } from "../check.ts";
+import type { Lane } from "../lane.ts";
 import type { Play } from "../play.ts";
 import { ask, askU64, config, expectDenied, expectTaken, M, tell, u64 } from "../wire.ts";
 
@@ -27,6 +28,28 @@ function refuseRange(play: Play, offset: number, size: number, bytes = size): vo
     fail("an empty reply or the end", `${reply.length} bytes`);
   }
   play.expectAlive();
+}
+
+/** Ranges that cannot be read; `bytes` where the payload is of another size. */
+const ranges: readonly (readonly [
+  name: string,
+  what: string,
+  offset: number,
+  size: number,
+  bytes?: number,
+])[] = [
+  ["size-0", "of no bytes", 0, 0],
+  ["too-large", "of 257 bytes", 0, 257],
+  ["huge", "of 4 GiB", 0, 0xffffffff],
+  ["wrap", "whose end wraps", 0xfffffff0, 64],
+  ["payload", "whose size is not that of its payload", 0, 64, 8],
+];
+
+/** Sets all rings of a guest up again, in new memory, and uses them. */
+function startAnew(play: Play, { frontend }: Lane): void {
+  const again = play.lane(frontend);
+  again.start();
+  again.run(4);
 }
 
 export const configuration: readonly Check[] = [
@@ -71,36 +94,14 @@ export const configuration: readonly Check[] = [
       lane.run(2);
     },
   },
-  {
-    id: "config.M10-size-0",
-    title: "GET_CONFIG of no bytes is refused",
-    source: GET,
-    run: (play) => refuseRange(play, 0, 0),
-  },
-  {
-    id: "config.M10-too-large",
-    title: "GET_CONFIG of 257 bytes is refused",
-    source: GET,
-    run: (play) => refuseRange(play, 0, 257),
-  },
-  {
-    id: "config.M10-huge",
-    title: "GET_CONFIG of 4 GiB is refused",
-    source: GET,
-    run: (play) => refuseRange(play, 0, 0xffffffff),
-  },
-  {
-    id: "config.M10-wrap",
-    title: "GET_CONFIG whose end wraps is refused",
-    source: GET,
-    run: (play) => refuseRange(play, 0xfffffff0, 64),
-  },
-  {
-    id: "config.M10-payload",
-    title: "GET_CONFIG whose size is not that of its payload is refused",
-    source: GET,
-    run: (play) => refuseRange(play, 0, 64, 8),
-  },
+  ...ranges.map(
+    ([name, what, offset, size, bytes]): Check => ({
+      id: `config.M10-${name}`,
+      title: `GET_CONFIG ${what} is refused`,
+      source: GET,
+      run: (play) => refuseRange(play, offset, size, bytes),
+    }),
+  ),
   {
     id: "config.M11-read-only",
     title: "SET_CONFIG of a read-only field is refused, or changes nothing",
@@ -185,10 +186,8 @@ export const configuration: readonly Check[] = [
       lane.frontend.setStatus(0);
       expectEqual("a status of", lane.frontend.getStatus(), 0);
       for (const vring of lane.vrings) lane.frontend.stopVring(vring);
-      const again = play.lane(lane.frontend);
       lane.frontend.acceptFeatures();
-      again.start();
-      again.run(4);
+      startAnew(play, lane);
     },
   },
   {
@@ -203,14 +202,11 @@ export const configuration: readonly Check[] = [
       const { ring } = lane.vring;
       const shown = ring.shownUsedIndex;
       lane.submit();
-      ring.publish();
-      lane.vring.kick.signal();
+      lane.forceKick();
       play.pause();
       expectEqual("a used index that stays", ring.shownUsedIndex, shown);
-      const again = play.lane(lane.frontend);
       if (has(lane.frontend.agreed.protocol, P.STATUS)) lane.frontend.acceptFeatures();
-      again.start();
-      again.run(4);
+      startAnew(play, lane);
     },
   },
 ];

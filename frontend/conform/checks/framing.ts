@@ -5,9 +5,10 @@ import { Flag, type MessageRow, ProtocolFeature } from "../../../core/protocol.t
 import { createEventFd } from "../../../ffi/mod.ts";
 import type { Connection } from "../../connection.ts";
 import { protocolFeatures } from "../../negotiation.ts";
+import { memoryTable } from "../../raw-regions.ts";
 import { type Check, expectEqual, fail } from "../check.ts";
 import type { Play } from "../play.ts";
-import { ask, askU64, expectDenied, M, memoryTable, rawReply, u64, vringState } from "../wire.ts";
+import { ask, askU64, expectDenied, M, rawReply, u64, vringState } from "../wire.ts";
 
 const P = ProtocolFeature;
 const HEADER = "vhost-user: Header";
@@ -80,18 +81,20 @@ function wrongSizes(play: Play, change: number): void {
   play.expectAlive();
 }
 
+/** Fails unless `message` is answered by a u64 whose header has no flags but those of all answers. */
+function expectPlainAnswer(connection: Connection, message: Uint8Array): void {
+  connection.sendRaw(message);
+  const { flags, size } = rawReply(connection);
+  expectEqual("flags", `0x${flags.toString(16)}`, "0x5");
+  expectEqual("a payload of", size, U64.size);
+}
+
 export const framing: readonly Check[] = [
   {
     id: "framing.reply-flags",
     title: "Replies carry exactly version 1 and the reply bit",
     source: HEADER,
-    run(play) {
-      const connection = play.connect();
-      connection.sendRaw(features());
-      const { flags, size } = rawReply(connection);
-      expectEqual("flags", `0x${flags.toString(16)}`, "0x5");
-      expectEqual("a payload of", size, 8);
-    },
+    run: (play) => expectPlainAnswer(play.connect(), features()),
   },
   {
     id: "framing.need-reply-not-echoed",
@@ -99,13 +102,8 @@ export const framing: readonly Check[] = [
     source: HEADER,
     run(play) {
       play.needsProtocol(P.REPLY_ACK);
-      const connection = play.greet();
-      connection.sendRaw(
-        frame(M.SET_FEATURES.code, u64(play.offer.features & mask(32)), NEED_REPLY),
-      );
-      const { flags, size } = rawReply(connection);
-      expectEqual("flags", `0x${flags.toString(16)}`, "0x5");
-      expectEqual("a payload of", size, 8);
+      const accepted = u64(play.offer.features & mask(32));
+      expectPlainAnswer(play.greet(), frame(M.SET_FEATURES.code, accepted, NEED_REPLY));
     },
   },
   {
@@ -114,10 +112,7 @@ export const framing: readonly Check[] = [
     source: HEADER,
     run(play) {
       play.needsProtocol(P.REPLY_ACK);
-      const connection = play.greet();
-      connection.sendRaw(frame(M.GET_FEATURES.code, undefined, NEED_REPLY));
-      const { flags } = rawReply(connection);
-      expectEqual("flags", `0x${flags.toString(16)}`, "0x5");
+      expectPlainAnswer(play.greet(), frame(M.GET_FEATURES.code, undefined, NEED_REPLY));
     },
   },
   {

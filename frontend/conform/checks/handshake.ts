@@ -64,6 +64,40 @@ function ordered(name: string, title: string, steps: readonly Step[], together =
 /** The call comes before the kick, so that there is one for what is processed at once. */
 const QEMU: readonly Step[] = ["size", "base", "addresses", "err", "call", "kick", "enable"];
 
+/** All of a ring's life but the last step. */
+const UNABLED: readonly Step[] = ["size", "base", "addresses", "err", "kick", "call"];
+
+interface Waiting {
+  readonly title: string;
+  /** Steps before there are requests. */
+  readonly before?: readonly Step[];
+  /** The driver kicks when there are. */
+  readonly kicked?: boolean;
+  /** Steps afterwards. */
+  readonly rest: readonly Step[];
+}
+
+/** Requests that wait in the ring for the rest of its handshake are carried out without a further kick. */
+function waiting(name: string, source: string, order: Waiting): Check {
+  const { title, before = [], kicked = false, rest } = order;
+  return {
+    id: `handshake.${name}`,
+    title,
+    source,
+    run(play) {
+      if (before === UNABLED) needsEnable(play);
+      const lane = play.parked();
+      setUp(lane, before);
+      for (let i = 0; i < 4; i++) lane.submit();
+      if (kicked) lane.forceKick();
+      else lane.vring.ring.publish();
+      if (before.length > 0) play.pause();
+      setUp(lane, rest);
+      lane.finish();
+    },
+  };
+}
+
 function needsEnable(play: Play): void {
   play.needsFeature(VhostFeature.PROTOCOL_FEATURES);
 }
@@ -202,77 +236,32 @@ export const handshake: readonly Check[] = [
       lane.finish();
     },
   },
-  {
-    id: "handshake.requests-before-start",
+  waiting("requests-before-start", RINGS, {
     title: "What was made available before SET_VRING_KICK is processed at once, without a kick",
-    source: RINGS,
-    run(play) {
-      const lane = play.parked();
-      for (let i = 0; i < 4; i++) lane.submit();
-      lane.vring.ring.publish();
-      setUp(lane, QEMU);
-      lane.finish();
-    },
-  },
-  {
-    id: "handshake.requests-before-enable",
+    rest: QEMU,
+  }),
+  waiting("requests-before-enable", RINGS, {
     title: "What was made available before SET_VRING_ENABLE is processed at once, without a kick",
-    source: RINGS,
-    run(play) {
-      needsEnable(play);
-      const lane = play.parked();
-      setUp(lane, ["size", "base", "addresses", "err", "kick", "call"]);
-      for (let i = 0; i < 4; i++) lane.submit();
-      lane.vring.ring.publish();
-      play.pause(20);
-      setUp(lane, ["enable"]);
-      lane.finish();
-    },
-  },
-  {
-    id: "handshake.kick-before-enable",
+    before: UNABLED,
+    rest: ["enable"],
+  }),
+  waiting("kick-before-enable", RINGS, {
     title: "A kick that comes before SET_VRING_ENABLE is not lost",
-    source: RINGS,
-    run(play) {
-      needsEnable(play);
-      const lane = play.parked();
-      setUp(lane, ["size", "base", "addresses", "err", "kick", "call"]);
-      for (let i = 0; i < 4; i++) lane.submit();
-      lane.publish();
-      lane.vring.kick.signal();
-      play.pause();
-      setUp(lane, ["enable"]);
-      lane.finish();
-    },
-  },
-  {
-    id: "handshake.kick-before-start",
+    before: UNABLED,
+    kicked: true,
+    rest: ["enable"],
+  }),
+  waiting("kick-before-start", RINGS, {
     title: "A kick that waits in the descriptor when it is passed is not lost",
-    source: RINGS,
-    run(play) {
-      const lane = play.parked();
-      for (let i = 0; i < 4; i++) lane.submit();
-      lane.vring.ring.publish();
-      lane.vring.kick.signal();
-      setUp(lane, QEMU);
-      lane.finish();
-    },
-  },
-  {
-    id: "handshake.call-after-completion",
+    kicked: true,
+    rest: QEMU,
+  }),
+  waiting("call-after-completion", "vhost-user: SET_VRING_CALL", {
     title: "A ring that completes requests before SET_VRING_CALL came goes on when it has come",
-    source: "vhost-user: SET_VRING_CALL",
-    run(play) {
-      const lane = play.parked();
-      for (let i = 0; i < 4; i++) lane.submit();
-      lane.vring.ring.publish();
-      lane.vring.kick.signal();
-      setUp(lane, ["size", "base", "addresses", "kick", "enable"]);
-      play.pause();
-      setUp(lane, ["call"]);
-      lane.finish();
-    },
-  },
+    kicked: true,
+    before: ["size", "base", "addresses", "kick", "enable"],
+    rest: ["call"],
+  }),
   {
     id: "handshake.disabled-ring",
     title: "A ring that is started and not enabled completes nothing",
@@ -280,7 +269,7 @@ export const handshake: readonly Check[] = [
     run(play) {
       needsEnable(play);
       const lane = play.parked();
-      setUp(lane, ["size", "base", "addresses", "err", "kick", "call"]);
+      setUp(lane, UNABLED);
       const { ring } = lane.vring;
       lane.submit();
       lane.publish();

@@ -2,7 +2,7 @@
 import { AVAIL, USED } from "../../packed-position.ts";
 import { INDIRECT, NEXT, type RawDescriptor, WRITE } from "../../ring-options.ts";
 import { type Check, expectEqual } from "../check.ts";
-import { type Hostile, hostileCheck, kick, SIZE } from "../hostile-ring.ts";
+import { type Hostile, hostileCheck, SIZE } from "../hostile-ring.ts";
 import type { Lane } from "../lane.ts";
 import { linked, nextSlot, offerChain, packedRing, slotBytes, writeTable } from "../raw-ring.ts";
 import { packed, startKind } from "../ring-kinds.ts";
@@ -68,7 +68,7 @@ const rows: readonly Hostile[] = [
 function expectLeftAlone(lane: Lane, pause: () => void): void {
   const slots = [nextSlot(lane), nextSlot(lane) + 1];
   const before = slots.map((slot) => slotBytes(lane, slot));
-  kick(lane);
+  lane.forceKick();
   pause();
   slots.forEach((slot, i) => {
     expectEqual(`a slot ${slot} of`, slotBytes(lane, slot), before[i]!);
@@ -145,7 +145,7 @@ export const hostilePacked: readonly Check[] = [
         lane.submit();
         tell(connection, M.SET_VRING_KICK, u64(index), [vring.kick.reader]);
         tell(connection, M.SET_VRING_ENABLE, vringState(index, 1));
-        kick(lane);
+        lane.forceKick();
         play.pause(5);
         play.close();
       }

@@ -2,15 +2,7 @@
 import { has, RingFeature } from "../../../core/features.ts";
 import { INDIRECT, NEXT, WRITE } from "../../ring-options.ts";
 import { type Check, fail } from "../check.ts";
-import {
-  type Hostile,
-  hostileCheck,
-  kick,
-  onRing,
-  provoke,
-  SIZE,
-  suffixOf,
-} from "../hostile-ring.ts";
+import { type Hostile, hostileCheck, onRing, provoke, SIZE, suffixOf } from "../hostile-ring.ts";
 import type { Lane } from "../lane.ts";
 import { beyondMemory, linked, offerChain, writeTable } from "../raw-ring.ts";
 import { packed, type RingKind, ringKinds, split, startKind } from "../ring-kinds.ts";
@@ -275,7 +267,7 @@ function further(kind: RingKind): readonly Check[] {
         const { ring } = lane.vring;
         const before = ring.shownUsedIndex;
         lane.submit({ indirect: true });
-        kick(lane);
+        lane.forceKick();
         play.pause();
         if (ring.shownUsedIndex !== before) fail("no completion", "one");
         play.expectAlive();

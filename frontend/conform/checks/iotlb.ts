@@ -197,8 +197,7 @@ export const iotlb: readonly Check[] = [
       refuse = true;
       iommu.invalidate();
       lane.submit();
-      lane.vring.ring.publish();
-      lane.vring.kick.signal();
+      lane.forceKick();
       const end = performance.now() + 100;
       while (performance.now() < end) iommu.serve();
       expectEqual("completions:", lane.vring.ring.ready, false);

@@ -1,19 +1,13 @@
 /** Guest memory: tables, slots, buffers across regions, and rows M1 to M5. */
 import { ProtocolFeature } from "../../../core/protocol.ts";
 import { createMemfd, type Fd, O_RDONLY, openFile, socketPair } from "../../../ffi/mod.ts";
+import type { Frontend } from "../../frontend.ts";
 import type { GuestRegion } from "../../guest-memory.ts";
+import { fieldsOf } from "../../memory-messages.ts";
+import { memoryTable, type RegionFields, singleRegion } from "../../raw-regions.ts";
 import { type Check, fail } from "../check.ts";
 import type { Play } from "../play.ts";
-import {
-  askU64,
-  expectDenied,
-  expectTaken,
-  M,
-  memoryTable,
-  type RegionFields,
-  singleRegion,
-  tell,
-} from "../wire.ts";
+import { askU64, expectDenied, expectTaken, M, tell } from "../wire.ts";
 
 const P = ProtocolFeature;
 const TABLE = "vhost-user: SET_MEM_TABLE";
@@ -21,13 +15,6 @@ const ADD = "vhost-user: ADD_MEM_REG";
 const REMOVE = "vhost-user: REM_MEM_REG";
 const REGIONS = "vhost-user: Memory region description";
 const MIB = 2 ** 20;
-
-const fieldsOf = ({ plan }: GuestRegion): RegionFields => ({
-  guest: plan.guestAddress,
-  size: plan.size,
-  user: plan.userAddress,
-  offset: plan.offset,
-});
 
 /** A table that is refused; the program lives on. */
 function refuseTable(
@@ -233,9 +220,7 @@ export const memory: readonly Check[] = [
     title: "REM_MEM_REG finds a region by addresses and size, whatever the offset",
     source: REMOVE,
     run(play) {
-      play.needsProtocol(P.CONFIGURE_MEM_SLOTS);
-      const frontend = play.guest({ share: "slots" });
-      const region = frontend.addRegion(MIB);
+      const { frontend, region } = withRegion(play);
       const payload = singleRegion({ ...fieldsOf(region), offset: 0x123000 });
       expectTaken(frontend.connection, "another offset", M.REM_MEM_REG, payload);
     },
@@ -256,9 +241,7 @@ export const memory: readonly Check[] = [
     title: "ADD_MEM_REG of a region that is there already is refused",
     source: REGIONS,
     run(play) {
-      play.needsProtocol(P.CONFIGURE_MEM_SLOTS);
-      const frontend = play.guest({ share: "slots" });
-      const region = frontend.addRegion(MIB);
+      const { frontend, region } = withRegion(play);
       const payload = singleRegion(fieldsOf(region));
       expectDenied(frontend.connection, "the second", M.ADD_MEM_REG, payload, [region.fd]);
       play.expectAlive();
@@ -294,8 +277,7 @@ export const memory: readonly Check[] = [
     run(play) {
       play.needsProtocol(P.CONFIGURE_MEM_SLOTS);
       play.expectNoLeak(20, () => {
-        const frontend = play.guest({ share: "slots" });
-        const region = frontend.addRegion(MIB);
+        const { frontend, region } = withRegion(play);
         tell(frontend.connection, M.REM_MEM_REG, singleRegion(fieldsOf(region)), [region.fd]);
       });
     },
@@ -310,8 +292,7 @@ export const memory: readonly Check[] = [
       const [region] = lane.frontend.memory.regions;
       tell(lane.connection, M.REM_MEM_REG, singleRegion(fieldsOf(region!)));
       lane.submit();
-      lane.vring.ring.publish();
-      lane.vring.kick.signal();
+      lane.forceKick();
       play.pause();
       play.expectAlive();
     },
@@ -344,6 +325,13 @@ export const memory: readonly Check[] = [
     }),
   ),
 ];
+
+/** A guest with a region more than it begins with. */
+function withRegion(play: Play): { readonly frontend: Frontend; readonly region: GuestRegion } {
+  play.needsProtocol(P.CONFIGURE_MEM_SLOTS);
+  const frontend = play.guest({ share: "slots" });
+  return { frontend, region: frontend.addRegion(MIB) };
+}
 
 /** Calls `use` with an address near the end of each region, where nothing was allocated. */
 function inEach(regions: readonly GuestRegion[], use: (address: number) => void): void {

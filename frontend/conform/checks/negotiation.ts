@@ -100,7 +100,10 @@ export const negotiation: readonly Check[] = [
       play.needsFeature(VhostFeature.PROTOCOL_FEATURES);
       for (const bit of bitsOf(play.offer.protocol)) {
         const needs = dependencies.find(([feature]) => feature === bit)?.slice(1) ?? [];
-        const wanted = mask(bit, ...needs);
+        // Where bit 18 is STANDALONE, a draft's, it needs these.
+        const draft = bit === P.SHARED_OBJECT && play.offer.specs !== null;
+        const more = draft ? play.offer.protocol & mask(P.STATUS, P.CONFIG) : 0n;
+        const wanted = mask(bit, ...needs) | more;
         const connection = play.connect();
         askU64(connection, M.GET_FEATURES);
         connection.send(M.SET_PROTOCOL_FEATURES, u64(wanted));

@@ -100,8 +100,7 @@ export const reconnection: readonly Check[] = [
       const { ring } = lane.vring;
       const shown = ring.shownUsedIndex;
       lane.submit();
-      ring.publish();
-      lane.vring.kick.signal();
+      lane.forceKick();
       play.pause();
       if (ring.shownUsedIndex !== shown) fail("no completion", "one");
     },

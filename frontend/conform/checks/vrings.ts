@@ -135,8 +135,7 @@ export const vrings: readonly Check[] = [
       lane.run(5);
       const base = lane.stop();
       load(lane, 4);
-      lane.vring.ring.publish();
-      lane.vring.kick.signal();
+      lane.forceKick();
       expectStopped(lane, base, () => play.pause());
       lane.resume(base);
       lane.finish();
