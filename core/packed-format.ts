@@ -68,14 +68,15 @@ export function checkPackedBase(base: number, size: number): void {
 /**
  * The base that a front-end means. Those that know of split rings only send 0 for a ring that nobody
  * has used, as UML does: slot 0 with both wrap counters 0, which is where a ring stands after an odd
- * number of laps. The flags tell: a lap leaves USED in one slot at least, and on an unused ring
+ * number of laps. DPDK's sends 0x8000, for it knows of one position only: with the other at 0 the
+ * whole ring would be in flight. The flags tell: a lap leaves USED in one slot at least, and on an unused ring
  * nobody has set it. `ring`: the ring in 16-bit words.
  *
  * 0x80008000, which QEMU sends for a ring in use when the back-end was restarted, cannot be mended
  * like this: only in-flight tracking knows where such a ring stands.
  */
 export function trueBase(ring: Uint16Array, base: number): number {
-  if (base !== 0) return base;
+  if (base !== 0 && base !== WRAP) return base;
   for (let at = 7; at < ring.length; at += 8) {
     if ((ring[at]! & USED) !== 0) return base;
   }

@@ -250,6 +250,16 @@ row("V6 a base of 0 is taken for that of an unused packed ring where it is one",
   for (let i = 0; i < 20; i++) g.verify(ring);
 });
 
+row("V6 a base with the available position alone is that of an unused packed ring", {}, () => {
+  using g = guest({ packed: true });
+  const ring = g.ring(1);
+  g.stop(ring);
+  g.prepare(ring);
+  g.must("SET_VRING_BASE", state(1, 0x8000));
+  g.must("SET_VRING_KICK", u64(1), [ring.kickFd]);
+  for (let i = 0; i < 20; i++) g.verify(ring);
+});
+
 row("V6 rings start split and packed by turns on one connection", {}, () => {
   using g = guest({ packed: true });
   // Queue 0 as a split ring, in memory of its own.
