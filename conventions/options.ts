@@ -30,7 +30,7 @@ export const commonOptions = Type.Object({
     description: "Let a guest migrate to here and run before all of its memory has come",
   }),
   pollUs: Type.Integer({
-    default: 50,
+    default: 0,
     minimum: 0,
     maximum: 1_000_000,
     description: "Look for requests so many microseconds, while that pays, before sleeping",

@@ -26,7 +26,7 @@ export function ringside(
   { store, options = [] }: RingsideOptions = {},
 ): Contender {
   return {
-    name: `ringside, ${runtime}`,
+    name: ["ringside,", runtime, ...options].join(" "),
     ours: true,
     env: { RINGSIDE_RUNTIME: runtime },
     command: (socket, file) => [

@@ -74,7 +74,7 @@ function contenders(runtimes: readonly string[]): Contender[] {
       const contender = ringside(runtime, { options: [`--aio=${aio}`] });
       return {
         ...contender,
-        name: `${contender.name}, ${aio}`,
+        name: `ringside, ${runtime}, ${aio}`,
         env: { ...contender.env, ...slow },
       };
     }),

@@ -53,6 +53,18 @@ const disk = {
   ],
 };
 
+/** Depth 1, where looking for requests should tell. */
+const looking = {
+  makeFolder: memoryFolder,
+  file: true,
+  contenders: (runtimes: readonly string[]) => [
+    ...runtimes.flatMap((name) =>
+      [[], ["--poll-us=50"]].map((options) => ringside(name, { options })),
+    ),
+    ...qemu(["io_uring"]),
+  ],
+};
+
 const direct = {
   makeFolder: diskFolder,
   file: true,
@@ -131,6 +143,14 @@ export const lines: readonly Line[] = [
     depths: [32],
     ...disk,
     target: fixed(1.5),
+  },
+  {
+    name: "looking",
+    title: "Random reads of a file on tmpfs, with and without looking for requests",
+    load: RANDOM_READS,
+    depths: [1, 32],
+    ...looking,
+    target: fixed(2),
   },
   {
     name: "direct",
