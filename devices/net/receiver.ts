@@ -16,6 +16,7 @@ import type { RxFilter } from "./filter.ts";
 import { Frame } from "./frame.ts";
 import { anyOffloads, noOffloads, type Offloads } from "./offloads.ts";
 import type { FrameSink } from "./port.ts";
+import { Software } from "./software.ts";
 import { Header, MAX_FRAME } from "./wire.ts";
 
 const { RX_FRAMES, RX_BYTES, RX_DROPPED, RX_FILTERED } = Counter;
@@ -49,6 +50,7 @@ const noted = [0, Header.numBuffers, Header.numBuffers + 1] as const;
 // Frames that turn out to be longer than the buffers that were taken go on here. One for all: its
 // contents are gone before the next call.
 let shared: HostChain | null = null;
+let software: Software | null = null;
 
 function overflow(): HostChain {
   shared ??= new HostChain(MAX_FRAME + Header.size);
@@ -109,7 +111,9 @@ export class Receiver implements FrameSink {
     const { queue } = this;
     if (queue === null) return this.#lost(RX_DROPPED);
     if (frame.length > this.maxFrame || frame.offloaded || this.filter !== null) {
-      if (!this.#admits(frame)) return this.#lost(RX_FILTERED);
+      if (this.filter !== null && !this.filter.admits(frame)) return this.#lost(RX_FILTERED);
+      if (!this.#takes(frame)) return this.#finish(frame);
+      if (frame.gsoType === 0 && frame.length > this.maxFrame) return this.#lost(RX_FILTERED);
     }
     if (!queue.next()) return this.#starve(queue);
     const { chain } = queue;
@@ -204,14 +208,16 @@ export class Receiver implements FrameSink {
     return Outcome.NO_BUFFERS;
   }
 
-  #admits(frame: Frame): boolean {
-    if (
-      frame.gsoType === 0 ? frame.length > this.maxFrame : !this.offloads.accepts(frame.gsoType)
-    ) {
-      return false;
-    }
-    if (frame.flags !== 0 && !this.offloads.csum) return false;
-    return this.filter === null || this.filter.admits(frame);
+  /** The guest does itself what is left to be done to a frame. */
+  #takes({ gsoType, flags }: Frame): boolean {
+    return (gsoType === 0 || this.offloads.accepts(gsoType)) && (flags === 0 || this.offloads.csum);
+  }
+
+  /** Does what the guest does not. The pieces of a packet are delivered as far as there are buffers. */
+  #finish(frame: Frame): number {
+    software ??= new Software();
+    const done = software.finish(frame, (piece) => this.deliver(piece));
+    return done ? Outcome.DONE : this.#lost(RX_FILTERED);
   }
 
   #deliverParts(queue: Virtqueue, frame: Frame): number {
