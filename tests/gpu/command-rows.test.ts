@@ -214,6 +214,16 @@ describe("bad commands of a graphics driver", () => {
     assert.equal(driver.edid(0).type, UNSPEC);
   });
 
+  row("G6 no memory is lost by showing blobs in many sizes", (driver) => {
+    const length = 4 * MEBIBYTE;
+    const address = driver.frontend.memory.allocate(length, 4096);
+    assert.equal(driver.createBlob(1, length, [{ address, length }]), OK);
+    for (let i = 0; i < 40; i++) {
+      const rect = { x: 0, y: 0, width: 1024, height: 1024 - (i % 3) };
+      assert.equal(driver.setScanoutBlob(i % 2, 1, rect), OK);
+    }
+  });
+
   row("G6 blobs that do not fit their memory, or are no images, are refused", (driver) => {
     const address = driver.frontend.memory.allocate(8192, 4096);
     const pieces = [{ address, length: 8192 }];
