@@ -24,6 +24,7 @@ const ends = () => ({
 
 step("the guest is answered through the switch", async () => {
   namespace = new Namespace();
+  owns("namespace", { log: () => "", stop: async () => namespace[Symbol.dispose]() });
   namespace.tap("tap0", "10.79.0.1/24");
   const other = join(folder, "other");
   const args = ["--switch", `--socket-path=${other}`, "--tap=tap0"];

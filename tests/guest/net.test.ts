@@ -45,6 +45,7 @@ const ping = (size = 56) => guest.run(`ping -c 3 -i 0.2 -W 2 -s ${size} 10.77.0.
 
 step("a guest with two queue pairs and an MTU of 9000 boots and is answered", async () => {
   namespace = new Namespace();
+  owns("namespace", { log: () => "", stop: async () => namespace[Symbol.dispose]() });
   namespace.tap("tap0", "10.77.0.1/24", true);
   namespace.ip("link", "set", "tap0", "mtu", "9000");
   await startBackEnd();
