@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { after, before, describe, it } from "node:test";
 import { EventType } from "../../devices/input/mod.ts";
 import { connectUnix, libc } from "../../ffi/mod.ts";
-import { Frontend, InputDriver, type Vring } from "../../frontend/mod.ts";
+import { Frontend, InputDriver, sleep, type Vring } from "../../frontend/mod.ts";
 import { Folder } from "../support/folder.ts";
 import { fdCount } from "../support/process-status.ts";
 import { launcher, Program, until } from "../support/program.ts";
@@ -19,7 +19,15 @@ describe("an input device and bad input", () => {
     const command = [launcher("vhost-user-input"), "--socket-path=SOCKET"];
     program = new Program([...command, `--listen=${listen}`, "--log-level=debug"], { folder });
     serves();
-    descriptors = fdCount(program.pid);
+    // The back-end may still have to notice that those who tried it are gone.
+    let before = -1;
+    descriptors = until(() => {
+      const now = fdCount(program.pid);
+      if (now === before) return now;
+      before = now;
+      sleep(300);
+      return null;
+    }, "an end of changes");
   });
   after(() => {
     assert.ok(program.stop(), "SIGTERM ends the back-end");

@@ -32,7 +32,8 @@ export class Player implements Disposable {
     if (this.#running) return;
     this.#running = true;
     try {
-      while (this.#timer === null && this.#sink.open && this.#load() && this.#play());
+      // Read ahead by a line: whoever has no more to say is let go without a driver.
+      while (this.#timer === null && this.#load() && this.#sink.open && this.#play());
     } finally {
       this.#running = false;
     }
