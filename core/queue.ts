@@ -171,7 +171,7 @@ export abstract class Queue implements Virtqueue, ChainOwner {
     if (pages.receive(this.chain)) return;
     this.putBack();
     throw new GuestError(
-      "the front-end went away before guest memory came",
+      `chain ${this.chain.head} lies in memory that will never come: the front-end is gone`,
       "vhost-user: Migration",
     );
   }

@@ -129,13 +129,13 @@ export const inflightMutations: readonly Mutation[] = [
     name: "what was in flight is not submitted again on a split ring",
     caughtBy: ["inflight.killed-split"],
     slow: true,
-    edits: [[SPLIT, "this.#replay.push(...this.#inflight.replay);", ""]],
+    edits: [[SPLIT, "new Replay(this.#inflight?.replay)", "new Replay()"]],
   },
   {
     name: "what was in flight is not submitted again on a packed ring",
     caughtBy: ["inflight.killed-packed"],
     slow: true,
-    edits: [[PACKED, "this.#replay.push(...this.#inflight.replay);", ""]],
+    edits: [[PACKED, "new Replay(this.#inflight?.replay)", "new Replay()"]],
   },
   {
     name: "what is completed stays recorded of a split ring",
