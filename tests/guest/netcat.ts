@@ -6,7 +6,7 @@ import type { Namespace } from "../net/namespace.ts";
 import type { Channel } from "./channel.ts";
 import { lab } from "./lab.ts";
 import { type Running, start } from "./processes.ts";
-import { sleep, within } from "./wait.ts";
+import { until, within } from "./wait.ts";
 
 const hostNc = `${lab.run} busybox nc`;
 const timeoutMs = 80_000;
@@ -22,6 +22,20 @@ const receive = (port: number, into: string, nc: string) =>
 /** A command line of the lab's shell in the namespace. */
 const inside = (namespace: Namespace, command: string): Running =>
   start("nc", namespace.command(lab.run, "busybox", "sh", "-c", command));
+
+/** Whether somebody listens on a TCP port of the namespace that a process is in; null when not. */
+function listensOn(pid: number, port: number): true | null {
+  const LISTEN = "0A";
+  const local = `:${port.toString(16).toUpperCase().padStart(4, "0")}`;
+  const lines = ["tcp", "tcp6"].flatMap((name) =>
+    readFileSync(`/proc/${pid}/net/${name}`, "utf8").split("\n"),
+  );
+  const found = lines.some((line) => {
+    const fields = line.trim().split(/\s+/);
+    return fields[1]?.endsWith(local) && fields[3] === LISTEN;
+  });
+  return found || null;
+}
 
 export interface Ends {
   readonly namespace: Namespace;
@@ -42,7 +56,7 @@ export async function sendFromGuest(
     `dd if=/dev/urandom of=/tmp/data bs=1M count=${mebibytes} 2>/dev/null; md5sum /tmp/data`,
   );
   const server = inside(namespace, receive(5000, file, hostNc));
-  await sleep(500);
+  await until(10_000, () => listensOn(server.pid, 5000), "nc to listen");
   const sending = guest.run(`nc ${hostAddress} 5000 </tmp/data`, { timeoutMs });
   await during();
   await sending;
@@ -60,8 +74,9 @@ export async function sendToGuest(
   writeFileSync(file, data);
   const command = `${receive(5001, "/tmp/got", "nc")}; md5sum /tmp/got`;
   const receiving = guest.run(command, { timeoutMs });
-  await sleep(1000);
-  const client = inside(namespace, `${hostNc} ${guestAddress} 5001 <${file}`);
+  // The guest may not listen yet.
+  const send = `${hostNc} ${guestAddress} 5001 <${file}`;
+  const client = inside(namespace, `until ${send}; do sleep 0.2; done`);
   assert.equal((await receiving).split(" ")[0], md5(data));
   await within(10_000, client.ended, "nc to end");
 }
