@@ -65,7 +65,11 @@ describe("A queue that its driver broke", () => {
     for (const { file, message, rule } of thrown) {
       const what = /descriptor|slot|chain|index|\$\{what\}/;
       assert.match(message, what, file);
-      assert.match(rule, /^"(virtio 1\.3 2\.[78]|vhost-user: \w)|^`?\$?\{?\w+/, `${file}: ${message}`);
+      assert.match(
+        rule,
+        /^"(virtio 1\.3 2\.[78]|vhost-user: \w)|^`?\$?\{?\w+/,
+        `${file}: ${message}`,
+      );
     }
   });
 });
