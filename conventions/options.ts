@@ -25,6 +25,10 @@ export const commonOptions = Type.Object({
     default: false,
     description: "Offer to serve a device behind an IOMMU",
   }),
+  ringReset: Type.Boolean({
+    default: false,
+    description: "Offer drivers to reset single queues; not for QEMU, which says nothing of it",
+  }),
   postcopy: Type.Boolean({
     default: false,
     description: "Let a guest migrate to here and run before all of its memory has come",

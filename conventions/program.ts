@@ -62,6 +62,7 @@ async function serveUntilSignal(
     without: common.without,
     signal: end.signal,
     iommu: common.iommu,
+    ringReset: common.ringReset,
     postcopy: common.postcopy,
     pollUs: common.pollUs,
     drafts: common.draft,

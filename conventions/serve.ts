@@ -26,6 +26,7 @@ export interface RunContext {
   /** Leaves the JavaScript event loop free for other things; each wake-up costs 50 us more. */
   readonly events?: boolean | undefined;
   readonly iommu?: boolean | undefined;
+  readonly ringReset?: boolean | undefined;
   readonly postcopy?: boolean | undefined;
   /** Microseconds to look for requests before sleeping, while that pays. */
   readonly pollUs?: number | undefined;
@@ -76,7 +77,18 @@ export async function runDevice(
   definition: AnyDevice,
   options: unknown,
   endpoints: readonly Endpoint[],
-  { log, signal, ready, without, events, iommu, postcopy, pollUs = 0, drafts }: RunContext,
+  {
+    log,
+    signal,
+    ready,
+    without,
+    events,
+    iommu,
+    ringReset,
+    postcopy,
+    pollUs = 0,
+    drafts,
+  }: RunContext,
 ): Promise<void> {
   using loop = new Loop();
   if (events) loop.useEvents();
@@ -89,7 +101,7 @@ export async function runDevice(
   };
   const contexts = endpoints.map(({ socketPath }) => {
     const own = endpoints.length === 1 ? log : log.with({ socket: socketPath });
-    return { loop, log: own, without, iommu, postcopy, drafts, failed };
+    return { loop, log: own, without, iommu, ringReset, postcopy, drafts, failed };
   });
   const opening = openBackends(definition, options, contexts).catch(explainFailure);
   const backends = await Promise.race([opening, aborted(signal)]);
@@ -140,6 +152,8 @@ export type ServeSettings<O extends TObject = TObject> = Endpoint & {
   readonly events?: boolean;
   /** Offers to serve a device behind an IOMMU, as `--iommu` does. */
   readonly iommu?: boolean;
+  /** Offers drivers to reset single queues, as `--ring-reset` does. */
+  readonly ringReset?: boolean;
   /** Offers to take over guests before their memory has come, as `--postcopy` does. */
   readonly postcopy?: boolean;
   /** Look for requests so many microseconds, while that pays, before sleeping: see `--poll-us`. */
@@ -172,6 +186,7 @@ export async function serve<O extends TObject>(
     without,
     events,
     iommu: settings.iommu,
+    ringReset: settings.ringReset,
     postcopy: settings.postcopy,
     pollUs: settings.pollUs,
     drafts: settings.drafts,

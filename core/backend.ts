@@ -23,6 +23,12 @@ export interface BackendContext {
    * is offered, and cannot do this.
    */
   readonly iommu?: boolean | undefined;
+  /**
+   * Offers RING_RESET, for front-ends that stop a vring when its driver resets it. Not by default: QEMU passes
+   * the feature on to the driver and says nothing of a reset, so that we would write to memory that is
+   * used for something else by then.
+   */
+  readonly ringReset?: boolean | undefined;
   /** Offers postcopy migration, and not to add memory region by region, which excludes it. */
   readonly postcopy?: boolean | undefined;
   /** Drafts to serve in place of what has their numbers now; none by default. */
@@ -43,8 +49,6 @@ export const ringFeatures: bigint = mask(
   RingFeature.VERSION_1,
   VhostFeature.LOG_ALL,
   RingFeature.RING_PACKED,
-  // Rings are stopped and set up again by the usual messages: nothing else is needed for it.
-  RingFeature.RING_RESET,
   RingFeature.NOTIFY_ON_EMPTY,
   VhostFeature.PROTOCOL_FEATURES,
 );
@@ -191,7 +195,8 @@ export class Backend {
     const order = definition.inOrder ? mask(RingFeature.IN_ORDER) : 0n;
     const own = mask(...offer.map((name) => features[name] as number));
     const platform = context.iommu ? mask(RingFeature.ACCESS_PLATFORM) : 0n;
-    this.offered = (ringFeatures | platform | order | own) & ~virtio;
+    const reset = context.ringReset ? mask(RingFeature.RING_RESET) : 0n;
+    this.offered = (ringFeatures | platform | reset | order | own) & ~virtio;
     this.#layout = definition.config;
     this.#values = opened.config;
     this.#config = this.#layout.encode(opened.config);

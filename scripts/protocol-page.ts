@@ -53,6 +53,7 @@ const messageUsers: Readonly<Record<string, string>> = {
 const optionOf: Readonly<Record<string, string>> = {
   PAGEFAULT: "--postcopy",
   ACCESS_PLATFORM: "--iommu",
+  RING_RESET: "--ring-reset",
 };
 
 /** Why a protocol feature is never offered. */

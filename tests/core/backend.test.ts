@@ -77,7 +77,7 @@ describe("A back-end", () => {
 
   test("offers what its device offers, beside the ring features of all", async () => {
     await open();
-    assert.deepEqual(bitsOf(backend.offered), [1, 24, 26, 28, 29, 30, 32, 34, 40]);
+    assert.deepEqual(bitsOf(backend.offered), [1, 24, 26, 28, 29, 30, 32, 34]);
   });
 
   test("passes on why its device cannot be opened", async () => {

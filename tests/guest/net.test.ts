@@ -2,7 +2,9 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
 import { Namespace, tapProblem } from "../net/namespace.ts";
+import { buildTool } from "../tools/build.ts";
 import { type BackEnd, startNet } from "./back-end.ts";
+import { withPrograms } from "./extra-files.ts";
 import { bootGuest, type Guest } from "./guest.ts";
 import { full, labProblem } from "./lab.ts";
 import { sendFromGuest, sendToGuest } from "./netcat.ts";
@@ -41,6 +43,21 @@ function guestDevice(...options: readonly string[]): string[] {
 
 const configure = "ip link set eth0 up && ip address add 10.77.0.2/24 dev eth0";
 
+async function boot(...options: readonly string[]): Promise<void> {
+  const ringSize = buildTool("tests/guest/programs/ring-size.c", { flags: ["-static"] });
+  const initrd = withPrograms(folder, { "ring-size": ringSize });
+  guest = owns("guest", await bootGuest({ folder, initrd, devices: guestDevice(...options) }));
+  await guest.run(configure);
+}
+
+/** What `ethtool -G` does is to reset queues. QEMU would not tell us: the driver must not be able to. */
+async function triesToResizeRings(): Promise<void> {
+  const said = await guest.run("/extra/ring-size eth0 64 128 2>&1 || true");
+  assert.match(said, /^ETHTOOL_SRINGPARAM: /);
+  assert.equal(await guest.run("/extra/ring-size eth0"), "256 256");
+  await ping();
+}
+
 const ping = (size = 56) => guest.run(`ping -c 3 -i 0.2 -W 2 -s ${size} 10.77.0.1`);
 
 step("a guest with two queue pairs and an MTU of 9000 boots and is answered", async () => {
@@ -49,9 +66,7 @@ step("a guest with two queue pairs and an MTU of 9000 boots and is answered", as
   namespace.tap("tap0", "10.77.0.1/24", true);
   namespace.ip("link", "set", "tap0", "mtu", "9000");
   await startBackEnd();
-  const devices = guestDevice("host_mtu=9000", "guest_announce=off");
-  guest = owns("guest", await bootGuest({ folder, devices }));
-  await guest.run(configure);
+  await boot("host_mtu=9000", "guest_announce=off");
   assert.match(backEnd.log(), /The front-end sets the MTU \(bytes=9000\)/);
   assert.equal(await guest.run("cat /sys/class/net/eth0/mtu"), "9000");
   assert.equal(await guest.run("ls -d /sys/class/net/eth0/queues/rx-* | wc -l"), "2");
@@ -62,6 +77,8 @@ step("a guest with two queue pairs and an MTU of 9000 boots and is answered", as
 step("data that the guest sends over TCP arrives", () => sendFromGuest(guest, ends(), MEBIBYTES));
 
 step("data that the guest gets over TCP arrives", () => sendToGuest(guest, ends(), MEBIBYTES));
+
+step("rings keep their sizes, for QEMU says nothing of RING_RESET", triesToResizeRings);
 
 step("the link goes down and up again", async () => {
   await guest.execute("set_link", { name: "n0", up: false });
@@ -88,13 +105,12 @@ step("without offloads, on packed rings and with an MTU of 1500 it goes on", asy
   await guest.stop();
   const off = ["csum", "gso", "guest_csum", "guest_tso4", "guest_tso6", "guest_ecn", "guest_ufo"];
   off.push("host_tso4", "host_tso6", "host_ecn", "host_ufo", "mrg_rxbuf");
-  const devices = guestDevice("packed=on", ...off.map((name) => `${name}=off`));
-  guest = owns("guest", await bootGuest({ folder, devices }));
-  await guest.run(configure);
+  await boot("packed=on", ...off.map((name) => `${name}=off`));
   namespace.ip("link", "set", "tap0", "mtu", "1500");
   await ping();
   await sendFromGuest(guest, ends(), MEBIBYTES);
   await sendToGuest(guest, ends(), MEBIBYTES);
+  await triesToResizeRings();
 });
 
 end();

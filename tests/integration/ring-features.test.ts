@@ -88,7 +88,7 @@ describe("rings used in order", () => {
 describe("an entropy device's ring", () => {
   let program: Program;
   before(() => {
-    program = new Program([launcher("vhost-user-rng"), "--socket-path=SOCKET"]);
+    program = new Program([launcher("vhost-user-rng"), "--socket-path=SOCKET", "--ring-reset"]);
   });
   after(() => program[Symbol.dispose]());
 

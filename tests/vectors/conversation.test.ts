@@ -17,9 +17,9 @@ const barrierOf = (features: string): readonly Step[] =>
   parseConversations(`## barrier
 > 01000000 01000000 00000000
 < 01000000 05000000 08000000 ${features}`)[0]!.steps;
-const barrier = barrierOf("0104007505010000");
+const barrier = barrierOf("0104007505000000");
 /** With ACCESS_PLATFORM. */
-const iommuBarrier = barrierOf("0104007507010000");
+const iommuBarrier = barrierOf("0104007507000000");
 
 /** Messages that have a handler. */
 const handled = handlers.flatMap((handler, code) => (handler === undefined ? [] : [code]));
