@@ -1,8 +1,7 @@
 /** Serves a device on its socket, or several on theirs, from opening to closing. */
 import type { Static, TObject } from "typebox";
-import { type Backend, openBackends } from "../core/backend.ts";
+import { type Backend, type OfferOptions, openBackends } from "../core/backend.ts";
 import type { AnyDevice, DeviceDefinition } from "../core/device.ts";
-import type { DraftName } from "../core/drafts.ts";
 import { Log } from "../core/log.ts";
 import { Loop } from "../core/loop.ts";
 import { Polling } from "../core/polling.ts";
@@ -15,23 +14,16 @@ export type Endpoint =
   | { readonly socketPath: string; readonly fd?: undefined }
   | { readonly fd: number; readonly socketPath?: undefined };
 
-export interface RunContext {
+export interface RunContext extends OfferOptions {
   readonly log: Log;
   /** Ends everything. */
   readonly signal: AbortSignal;
   /** Called when front-ends can connect. */
   readonly ready?: ((backends: readonly Backend[]) => void) | undefined;
-  /** Features not to offer, as `inflight-shmfd`. */
-  readonly without?: readonly string[] | undefined;
   /** Leaves the JavaScript event loop free for other things; each wake-up costs 50 us more. */
   readonly events?: boolean | undefined;
-  readonly iommu?: boolean | undefined;
-  readonly ringReset?: boolean | undefined;
-  readonly postcopy?: boolean | undefined;
   /** Microseconds to look for requests before sleeping, while that pays. */
   readonly pollUs?: number | undefined;
-  /** Drafts of the protocol to serve. */
-  readonly drafts?: readonly DraftName[] | undefined;
 }
 
 /** Resolves when `signal` is aborted. */
@@ -77,18 +69,7 @@ export async function runDevice(
   definition: AnyDevice,
   options: unknown,
   endpoints: readonly Endpoint[],
-  {
-    log,
-    signal,
-    ready,
-    without,
-    events,
-    iommu,
-    ringReset,
-    postcopy,
-    pollUs = 0,
-    drafts,
-  }: RunContext,
+  { log, signal, ready, events, pollUs = 0, ...offer }: RunContext,
 ): Promise<void> {
   using loop = new Loop();
   if (events) loop.useEvents();
@@ -101,7 +82,7 @@ export async function runDevice(
   };
   const contexts = endpoints.map(({ socketPath }) => {
     const own = endpoints.length === 1 ? log : log.with({ socket: socketPath });
-    return { loop, log: own, without, iommu, ringReset, postcopy, drafts, failed };
+    return { ...offer, loop, log: own, failed };
   });
   const opening = openBackends(definition, options, contexts).catch(explainFailure);
   const backends = await Promise.race([opening, aborted(signal)]);
@@ -133,34 +114,25 @@ export async function runDevice(
 }
 
 /** What `serve` needs beside the device. */
-export type ServeSettings<O extends TObject = TObject> = Endpoint & {
-  /** The device's options; those with a default may be left out. */
-  readonly options?: Partial<Static<O>>;
-  /** Ends the service: what is in flight is finished, the device closed, the socket removed. */
-  readonly signal?: AbortSignal;
-  /** Silent when absent. */
-  readonly log?: Log;
-  /** Called once front-ends can connect. */
-  readonly ready?: () => void;
-  /** Virtio and protocol features not to offer, as `ring-packed` or `inflight-shmfd`. */
-  readonly without?: readonly string[];
-  /**
-   * Serve from JavaScript events, so that timers, promises and servers of the same program run.
-   * Otherwise the thread blocks between requests, which answers the front-end 50 us faster, and
-   * other JavaScript gets its turn a few times per second. Devices declared `async` always do this.
-   */
-  readonly events?: boolean;
-  /** Offers to serve a device behind an IOMMU, as `--iommu` does. */
-  readonly iommu?: boolean;
-  /** Offers drivers to reset single queues, as `--ring-reset` does. */
-  readonly ringReset?: boolean;
-  /** Offers to take over guests before their memory has come, as `--postcopy` does. */
-  readonly postcopy?: boolean;
-  /** Look for requests so many microseconds, while that pays, before sleeping: see `--poll-us`. */
-  readonly pollUs?: number;
-  /** Drafts of the protocol to serve in place of what has their numbers now. */
-  readonly drafts?: readonly DraftName[];
-};
+export type ServeSettings<O extends TObject = TObject> = Endpoint &
+  OfferOptions & {
+    /** The device's options; those with a default may be left out. */
+    readonly options?: Partial<Static<O>>;
+    /** Ends the service: what is in flight is finished, the device closed, the socket removed. */
+    readonly signal?: AbortSignal;
+    /** Silent when absent. */
+    readonly log?: Log;
+    /** Called once front-ends can connect. */
+    readonly ready?: () => void;
+    /**
+     * Serve from JavaScript events, so that timers, promises and servers of the same program run.
+     * Otherwise the thread blocks between requests, which answers the front-end 50 us faster, and
+     * other JavaScript gets its turn a few times per second. Devices declared `async` always do this.
+     */
+    readonly events?: boolean;
+    /** Look for requests so many microseconds, while that pays, before sleeping: see `--poll-us`. */
+    readonly pollUs?: number;
+  };
 
 /**
  * Serves a device on a socket. The promise is fulfilled when `signal` has ended it or, with the
@@ -174,21 +146,15 @@ export async function serve<O extends TObject>(
   device: DeviceDefinition<O, any, any>,
   settings: ServeSettings<O>,
 ): Promise<void> {
-  const { socketPath, fd, options = {}, log = new Log(), ready, without, events } = settings;
+  const { socketPath, fd, options = {}, log = new Log(), signal, ready, ...rest } = settings;
   if ((socketPath === undefined) === (fd === undefined)) {
     throw new TypeError("Cannot serve a device: give either socketPath or fd");
   }
   const complete = await completeOptions(device.options, options as Record<string, unknown>);
   await runDevice(device, complete, [settings], {
+    ...rest,
     log,
-    signal: settings.signal ?? new AbortController().signal,
+    signal: signal ?? new AbortController().signal,
     ready: () => ready?.(),
-    without,
-    events,
-    iommu: settings.iommu,
-    ringReset: settings.ringReset,
-    postcopy: settings.postcopy,
-    pollUs: settings.pollUs,
-    drafts: settings.drafts,
   });
 }

@@ -15,9 +15,8 @@ import { ProtocolFeature } from "./protocol.ts";
 import { Session } from "./session.ts";
 import { usable, withheld } from "./withheld.ts";
 
-export interface BackendContext {
-  readonly loop: Loop;
-  readonly log: Log;
+/** What a back-end offers beside what its device declares, and what it does not. */
+export interface OfferOptions {
   /**
    * Offers ACCESS_PLATFORM, for devices behind an IOMMU. Not by default: User-Mode Linux accepts all that
    * is offered, and cannot do this.
@@ -33,10 +32,15 @@ export interface BackendContext {
   readonly postcopy?: boolean | undefined;
   /** Drafts to serve in place of what has their numbers now; none by default. */
   readonly drafts?: readonly DraftName[] | undefined;
+  /** Virtio and protocol features not to offer, as `inflight-shmfd` or `ring-packed`. */
+  readonly without?: readonly string[] | undefined;
+}
+
+export interface BackendContext extends OfferOptions {
+  readonly loop: Loop;
+  readonly log: Log;
   /** Called when the device says that it cannot go on; that is only logged otherwise. */
   readonly failed?: ((reason: Error) => void) | undefined;
-  /** Features not to offer, as `inflight-shmfd` or `ring-packed`. */
-  readonly without?: readonly string[] | undefined;
 }
 
 /** How long a listener rests after it failed, in milliseconds. */

@@ -2,11 +2,20 @@
 import type { Chain } from "../../core/chain.ts";
 import { has } from "../../core/features.ts";
 import { Backing } from "./backing.ts";
-import { type Commands, copyBlob, isWithin, MAX_SIDE, Reason, takeImage } from "./commands.ts";
+import {
+  type Commands,
+  copyBlob,
+  hasSides,
+  isWithin,
+  Reason,
+  readRect,
+  setScanout,
+  takeImage,
+} from "./commands.ts";
 import { Order, orderOf } from "./formats.ts";
 import type { Image } from "./image.ts";
 import { RESOURCE_COST, Resource } from "./resources.ts";
-import type { BlobView, Rect, Scanout } from "./scanouts.ts";
+import type { BlobView, Scanout } from "./scanouts.ts";
 import type { GpuState } from "./state.ts";
 import {
   BLOB_FLAGS,
@@ -14,18 +23,11 @@ import {
   CreateBlob,
   GpuFeature,
   PIXEL,
-  RECT,
   Response,
   SetScanoutBlob,
 } from "./wire.ts";
 
-const {
-  ERR_UNSPEC,
-  ERR_OUT_OF_MEMORY,
-  ERR_INVALID_SCANOUT_ID,
-  ERR_INVALID_RESOURCE_ID,
-  ERR_INVALID_PARAMETER,
-} = Response;
+const { ERR_UNSPEC, ERR_OUT_OF_MEMORY, ERR_INVALID_RESOURCE_ID, ERR_INVALID_PARAMETER } = Response;
 
 const KIND = "only blobs of guest memory, of 1 byte or more, are there";
 const VIEW = "the image does not fit the blob";
@@ -71,41 +73,31 @@ export class BlobCommands {
   }
 
   setScanout(chain: Chain): number {
-    const { resources, scanouts, responder, features } = this.#state;
+    const { responder, features } = this.#state;
     if (!has(features, GpuFeature.RESOURCE_BLOB)) {
       return responder.refuse(chain, ERR_UNSPEC, Reason.FEATURE);
     }
-    const scanout = scanouts.get(chain.readU32(SetScanoutBlob.scanout));
+    const index = chain.readU32(SetScanoutBlob.scanout);
     const id = chain.readU32(SetScanoutBlob.resource);
-    if (scanout === undefined) {
-      return responder.refuse(chain, ERR_INVALID_SCANOUT_ID, Reason.SCANOUT);
-    }
-    if (id === 0) {
-      scanouts.disable(scanout);
-      return responder.ok(chain);
-    }
-    const resource = resources.get(id);
-    if (resource === undefined) {
-      return responder.refuse(chain, ERR_INVALID_RESOURCE_ID, Reason.RESOURCE);
-    }
-    if (resource.image !== null || resource.backing === null) {
-      return responder.refuse(chain, ERR_INVALID_PARAMETER, Reason.UNBACKED);
-    }
-    return this.#show(chain, scanout, resource);
+    return setScanout(this.#state, chain, index, id, (scanout, resource) =>
+      resource.image !== null || resource.backing === null
+        ? responder.refuse(chain, ERR_INVALID_PARAMETER, Reason.UNBACKED)
+        : this.#show(chain, scanout, resource),
+    );
   }
 
   #show(chain: Chain, scanout: Scanout, resource: Resource): number {
     const { scanouts, responder } = this.#state;
     const width = chain.readU32(SetScanoutBlob.width);
     const height = chain.readU32(SetScanoutBlob.height);
-    const part = readPart(chain);
+    const part = readRect(chain, { x: 0, y: 0, width: 0, height: 0 });
     const view: BlobView = {
       order: orderOf(chain.readU32(SetScanoutBlob.format)),
       stride: chain.readU32(SetScanoutBlob.stride),
       offset: chain.readU32(SetScanoutBlob.offset),
     };
     if (view.order < 0) return responder.refuse(chain, ERR_INVALID_PARAMETER, Reason.FORMAT);
-    if (width < 1 || height < 1 || width > MAX_SIDE || height > MAX_SIDE) {
+    if (!hasSides(width, height)) {
       return responder.refuse(chain, ERR_INVALID_PARAMETER, Reason.SIZE);
     }
     const end = view.offset + (height - 1) * view.stride + width * PIXEL;
@@ -130,13 +122,4 @@ export class BlobCommands {
     if (blob !== null && image?.width === width && image.height === height) return image;
     return takeImage(this.#state, width, height, 0);
   }
-}
-
-function readPart(chain: Chain): Rect {
-  return {
-    x: chain.readU32(RECT),
-    y: chain.readU32(RECT + 4),
-    width: chain.readU32(RECT + 8),
-    height: chain.readU32(RECT + 12),
-  };
 }

@@ -69,6 +69,44 @@ export function takeImage(state: GpuState, width: number, height: number, extra:
   }
 }
 
+/** Tells whether an image may have such sides. */
+export function hasSides(width: number, height: number): boolean {
+  return width >= 1 && height >= 1 && width <= MAX_SIDE && height <= MAX_SIDE;
+}
+
+/** Reads a command's rectangle. */
+export function readRect(chain: Chain, rect: Rect): Rect {
+  rect.x = chain.readU32(RECT);
+  rect.y = chain.readU32(RECT + 4);
+  rect.width = chain.readU32(RECT + 8);
+  rect.height = chain.readU32(RECT + 12);
+  return rect;
+}
+
+/**
+ * What both commands that set a scanout have in common: refuses one that is not there, lets resource 0
+ * switch it off, refuses a resource that is not there, and else answers what `show` does.
+ */
+export function setScanout(
+  { resources, scanouts, responder }: GpuState,
+  chain: Chain,
+  index: number,
+  id: number,
+  show: (scanout: Scanout, resource: Resource) => number,
+): number {
+  const scanout = scanouts.get(index);
+  if (scanout === undefined) return responder.refuse(chain, ERR_INVALID_SCANOUT_ID, Reason.SCANOUT);
+  if (id === 0) {
+    scanouts.disable(scanout);
+    return responder.ok(chain);
+  }
+  const resource = resources.get(id);
+  if (resource === undefined) {
+    return responder.refuse(chain, ERR_INVALID_RESOURCE_ID, Reason.RESOURCE);
+  }
+  return show(scanout, resource);
+}
+
 export class Commands {
   readonly #state: GpuState;
   /** The rectangle of the command at hand. */
@@ -88,7 +126,7 @@ export class Commands {
       return responder.refuse(chain, ERR_INVALID_RESOURCE_ID, Reason.TAKEN);
     }
     if (order < 0) return responder.refuse(chain, ERR_INVALID_PARAMETER, Reason.FORMAT);
-    if (width < 1 || height < 1 || width > MAX_SIDE || height > MAX_SIDE) {
+    if (!hasSides(width, height)) {
       return responder.refuse(chain, ERR_INVALID_PARAMETER, Reason.SIZE);
     }
     const image = takeImage(this.#state, width, height, RESOURCE_COST);
@@ -108,21 +146,16 @@ export class Commands {
   }
 
   setScanout(chain: Chain): number {
-    const { resources, scanouts, responder } = this.#state;
-    const rect = this.#readRect(chain);
-    const scanout = scanouts.get(chain.readU32(SetScanout.scanout));
+    const index = chain.readU32(SetScanout.scanout);
     const id = chain.readU32(SetScanout.resource);
-    if (scanout === undefined) {
-      return responder.refuse(chain, ERR_INVALID_SCANOUT_ID, Reason.SCANOUT);
-    }
-    if (id === 0) {
-      scanouts.disable(scanout);
-      return responder.ok(chain);
-    }
-    const resource = resources.get(id);
-    if (resource === undefined) {
-      return responder.refuse(chain, ERR_INVALID_RESOURCE_ID, Reason.RESOURCE);
-    }
+    return setScanout(this.#state, chain, index, id, (scanout, resource) =>
+      this.#show(chain, scanout, resource),
+    );
+  }
+
+  #show(chain: Chain, scanout: Scanout, resource: Resource): number {
+    const { scanouts, responder } = this.#state;
+    const rect = readRect(chain, this.#rect);
     const { image } = resource;
     if (image === null) return responder.refuse(chain, ERR_INVALID_PARAMETER, Reason.BLOB);
     if (rect.width < 1 || rect.height < 1 || !isWithin(rect, image.width, image.height)) {
@@ -134,7 +167,7 @@ export class Commands {
 
   flush(chain: Chain): number {
     const { resources, scanouts, responder } = this.#state;
-    const rect = this.#readRect(chain);
+    const rect = readRect(chain, this.#rect);
     const resource = resources.get(chain.readU32(Flush.resource));
     if (resource === undefined) {
       return responder.refuse(chain, ERR_INVALID_RESOURCE_ID, Reason.RESOURCE);
@@ -155,7 +188,7 @@ export class Commands {
 
   transfer(chain: Chain): number {
     const { resources, responder } = this.#state;
-    const rect = this.#readRect(chain);
+    const rect = readRect(chain, this.#rect);
     const offset = chain.readU64(Transfer.offset);
     const resource = resources.get(chain.readU32(Transfer.resource));
     if (resource === undefined) {
@@ -231,15 +264,6 @@ export class Commands {
     }
     resource.uuid ??= randomUuid();
     return responder.data(chain, Response.OK_RESOURCE_UUID, resource.uuid, UuidResponse.size);
-  }
-
-  #readRect(chain: Chain): Rect {
-    const rect = this.#rect;
-    rect.x = chain.readU32(RECT);
-    rect.y = chain.readU32(RECT + 4);
-    rect.width = chain.readU32(RECT + 8);
-    rect.height = chain.readU32(RECT + 12);
-    return rect;
   }
 }
 

@@ -1,6 +1,6 @@
 /** The two queues of a network device that carry frames (virtio 1.3, 5.1.6). */
 import type { Static } from "typebox";
-import { BackEndError } from "../errors.ts";
+import { BackEndError, malformed } from "../errors.ts";
 import type { GuestMemory } from "../guest-memory.ts";
 import type { Vring } from "../vring.ts";
 import { DEFAULT_TIMEOUT } from "../wait.ts";
@@ -120,16 +120,19 @@ export class NetPair {
       ring.next();
     }
     const first = this.#take();
-    if (first.length < headerSize) throw malformed(`a frame of ${first.length} bytes`);
+    if (first.length < headerSize)
+      malformed(`The back-end delivers a frame of ${first.length} bytes`);
     const padded = new Uint8Array(NetHeader.size);
     padded.set(first.subarray(0, headerSize));
     const header = NetHeader.decode(padded);
     const parts = [first.subarray(headerSize)];
     const used = [ring.token];
     const count = mergeable ? header.buffers : 1;
-    if (mergeable && count === 0) throw malformed("a frame in 0 buffers");
+    if (mergeable && count === 0) malformed("The back-end delivers a frame in 0 buffers");
     while (parts.length < count) {
-      if (!ring.next()) throw malformed(`${parts.length} of ${count} buffers of a frame`);
+      if (!ring.next()) {
+        malformed(`The back-end delivers ${parts.length} of ${count} buffers of a frame`);
+      }
       parts.push(this.#take());
       used.push(ring.token);
     }
@@ -154,8 +157,4 @@ function concat(parts: readonly Uint8Array[]): Uint8Array<ArrayBuffer> {
     at += part.length;
   }
   return result;
-}
-
-function malformed(what: string): BackEndError {
-  return new BackEndError("malformed", `The back-end delivers ${what}`);
 }

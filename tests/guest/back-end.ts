@@ -43,29 +43,15 @@ export function startBlk(socket: string, options: BlkOptions): Promise<BackEnd> 
   );
 }
 
-/** Starts `vhost-user-net`, after the words of `prefix`, as for a network namespace. */
-export function startNet(
+/** Starts the program of a device, after the words of `prefix`, as for a network namespace. */
+export function startDevice(
+  device: "gpu" | "input" | "net" | "rng",
   socket: string,
-  args: readonly string[],
+  args: readonly string[] = [],
   prefix: readonly string[] = [],
 ): Promise<BackEnd> {
-  const program = join(repository, "bin/vhost-user-net");
+  const program = join(repository, `bin/vhost-user-${device}`);
   return listening(socket, [...prefix, program, `--socket-path=${socket}`, ...args]);
-}
-
-export function startRng(socket: string): Promise<BackEnd> {
-  return listening(socket, [join(repository, "bin/vhost-user-rng"), `--socket-path=${socket}`]);
-}
-
-/** Serves an input device that takes commands at another socket. */
-export function startInput(socket: string, listen: string, args: string[]): Promise<BackEnd> {
-  const program = join(repository, "bin/vhost-user-input");
-  return listening(socket, [program, `--socket-path=${socket}`, `--listen=${listen}`, ...args]);
-}
-
-export function startGpu(socket: string, args: readonly string[] = []): Promise<BackEnd> {
-  const program = join(repository, "bin/vhost-user-gpu");
-  return listening(socket, [program, `--socket-path=${socket}`, ...args]);
 }
 
 /** Serves a file by tests/support/tardy-disk.ts, which completes out of order. */

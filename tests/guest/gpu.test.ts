@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { existsSync, mkdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { decode } from "fast-png";
-import { type BackEnd, runtime, startGpu } from "./back-end.ts";
+import { type BackEnd, runtime, startDevice } from "./back-end.ts";
 import { bootGraphical, drawing, type GraphicalGuest, SIZE } from "./gpu.ts";
 import type { Picture } from "./pnm.ts";
 import { scenario } from "./scenario.ts";
@@ -43,7 +43,7 @@ async function settled(of: GraphicalGuest): Promise<Picture> {
 
 async function bootOurs(name: string, device: string): Promise<void> {
   const socket = join(place(name), "gpu");
-  backEnd = owns("gpu", await startGpu(socket, [`--screenshot=${screenshot}`]));
+  backEnd = owns("gpu", await startDevice("gpu", socket, [`--screenshot=${screenshot}`]));
   const devices = [
     "-chardev",
     `socket,id=c0,path=${socket}`,

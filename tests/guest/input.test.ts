@@ -4,7 +4,7 @@ import { createConnection } from "node:net";
 import { join } from "node:path";
 import { kinds } from "../../devices/input/mod.ts";
 import { buildTool } from "../tools/build.ts";
-import { startInput } from "./back-end.ts";
+import { startDevice } from "./back-end.ts";
 import { withPrograms } from "./extra-files.ts";
 import { bootGuest, type Guest } from "./guest.ts";
 import { scenario } from "./scenario.ts";
@@ -55,7 +55,7 @@ step(
     for (const kind of kinds) {
       const args = [`--kind=${kind}`, `--serial=serial-${kind}`];
       const socket = join(folder, kind);
-      owns(kind, await startInput(socket, `${socket}.listen`, args));
+      owns(kind, await startDevice("input", socket, [`--listen=${socket}.listen`, ...args]));
       devices.push("-chardev", `socket,id=${kind},path=${socket}`);
       devices.push("-device", `vhost-user-input-pci,chardev=${kind}`);
     }

@@ -4,7 +4,7 @@
  */
 import { join } from "node:path";
 import { Namespace, tapProblem } from "../net/namespace.ts";
-import { startNet } from "./back-end.ts";
+import { startDevice } from "./back-end.ts";
 import { full, labProblem } from "./lab.ts";
 import { sendFromGuest, sendToGuest } from "./netcat.ts";
 import { scenario } from "./scenario.ts";
@@ -28,7 +28,10 @@ step("the guest is answered through the switch", async () => {
   namespace.tap("tap0", "10.79.0.1/24");
   const other = join(folder, "other");
   const args = ["--switch", `--socket-path=${other}`, "--tap=tap0"];
-  const { socket } = owns("net", await startNet(join(folder, "net"), args, namespace.command()));
+  const { socket } = owns(
+    "net",
+    await startDevice("net", join(folder, "net"), args, namespace.command()),
+  );
   uml = owns("uml", await bootUml({ folder, devices: [{ socket, virtioId: 1 }], memory: 192 }));
   await uml.run("ip link set eth0 up && ip address add 10.79.0.2/24 dev eth0");
   await uml.run("ping -c 3 -i 0.2 -W 2 10.79.0.1");

@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { join } from "node:path";
 import { Namespace, tapProblem } from "../net/namespace.ts";
 import { buildTool } from "../tools/build.ts";
-import { type BackEnd, startNet } from "./back-end.ts";
+import { type BackEnd, startDevice } from "./back-end.ts";
 import { withPrograms } from "./extra-files.ts";
 import { bootGuest, type Guest } from "./guest.ts";
 import { full, labProblem } from "./lab.ts";
@@ -30,7 +30,7 @@ const ends = () => ({
 
 async function startBackEnd(): Promise<void> {
   const args = ["--tap=tap0", "--queue-pairs=2"];
-  backEnd = owns("net", await startNet(socket, args, namespace.command()));
+  backEnd = owns("net", await startDevice("net", socket, args, namespace.command()));
 }
 
 function guestDevice(...options: readonly string[]): string[] {

@@ -1,7 +1,7 @@
 /** vhost-user-rng under QEMU, whose front-end gives it a queue of 4 entries. */
 import assert from "node:assert/strict";
 import { join } from "node:path";
-import { startRng } from "./back-end.ts";
+import { startDevice } from "./back-end.ts";
 import { bootGuest, type Guest } from "./guest.ts";
 import { scenario } from "./scenario.ts";
 
@@ -12,7 +12,7 @@ let guest: Guest;
 step(
   "the guest takes the device as its source",
   async () => {
-    const { socket } = owns("rng", await startRng(join(folder, "rng")));
+    const { socket } = owns("rng", await startDevice("rng", join(folder, "rng")));
     const devices = [
       ...["-chardev", `socket,id=c0,path=${socket}`],
       ...["-device", "vhost-user-rng-pci,chardev=c0"],

@@ -54,17 +54,24 @@ function open(folder: Folder, how: "listen" | "connect") {
   const program = new Program(command);
   const peer = listener === null ? connectUnix(path) : until(() => accept(listener), "a peer");
   peer.setNonBlocking();
-  return { program, peer, listener };
+  return {
+    program,
+    peer,
+    listener,
+    [Symbol.dispose](): void {
+      listener?.close();
+      peer.close();
+      program[Symbol.dispose]();
+    },
+  };
 }
 
 for (const how of ["listen", "connect"] as const) {
   describe(`the network device that ${how}s on a stream`, () => {
     it("carries frames both ways, in pieces of any size", () => {
       using folder = new Folder();
-      const { program, peer, listener } = open(folder, how);
-      using _program = program;
-      using _peer = peer;
-      using _listener = listener;
+      using opened = open(folder, how);
+      const { program, peer } = opened;
       using driver = NetDriver.connect(program.socket);
       const frames = [14, 60, 1514, 9000, 65_553, 61].map((length, i) => makeFrame(length, i));
       for (const frame of frames) driver.pair.push(frame);
@@ -80,10 +87,8 @@ for (const how of ["listen", "connect"] as const) {
 
     it("makes the guest wait for a peer that does not read, and loses nothing", () => {
       using folder = new Folder();
-      const { program, peer, listener } = open(folder, how);
-      using _program = program;
-      using _peer = peer;
-      using _listener = listener;
+      using opened = open(folder, how);
+      const { program, peer } = opened;
       using driver = NetDriver.connect(program.socket);
       const frames: Uint8Array[] = [];
       for (let idle = 0; idle < 20; ) {
@@ -101,10 +106,8 @@ for (const how of ["listen", "connect"] as const) {
 
     it("makes the peer wait for a guest without buffers", () => {
       using folder = new Folder();
-      const { program, peer, listener } = open(folder, how);
-      using _program = program;
-      using _peer = peer;
-      using _listener = listener;
+      using opened = open(folder, how);
+      const { program, peer } = opened;
       using driver = NetDriver.connect(program.socket, { buffers: 0, ringSize: 16 });
       const frames = Array.from({ length: 50 }, (_, i) => makeFrame(1000, i));
       write(peer, encode(frames), 100_000);
@@ -115,9 +118,8 @@ for (const how of ["listen", "connect"] as const) {
 
     it("goes on with another peer, and ends what makes no sense", () => {
       using folder = new Folder();
-      const { program, peer, listener } = open(folder, how);
-      using _program = program;
-      using _listener = listener;
+      using opened = open(folder, how);
+      const { program, peer, listener } = opened;
       using driver = NetDriver.connect(program.socket);
       write(peer, Uint8Array.of(0xff, 0xff, 0xff, 0xff, 1, 2, 3), 100);
       until(() => (program.log.includes("peer is gone") ? true : null), "the end of the stream");
