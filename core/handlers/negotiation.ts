@@ -19,6 +19,12 @@ function refuseUnoffered(
   }
 }
 
+/**
+ * What a front-end may add of its own: QEMU's vhost-user-gpu hands on what its PCI transport and the driver agreed
+ * on, RING_RESET too. Resets are then between those two.
+ */
+const frontEndOnly = mask(RingFeature.RING_RESET);
+
 /** What a running ring is made for: how it is laid out, and what its addresses mean. */
 const ringKind = mask(RingFeature.RING_PACKED, RingFeature.ACCESS_PLATFORM);
 
@@ -26,8 +32,8 @@ export const negotiationHandlers = {
   GET_FEATURES: ({ backend }) => u64(backend.offered),
 
   SET_FEATURES(session, message) {
-    const wanted = readU64(message);
     const { backend } = session;
+    const wanted = readU64(message) & ~(frontEndOnly & ~backend.offered);
     refuseUnoffered(wanted, backend.offered, [backend.featureNames, RingFeature, VhostFeature]);
     const changed = (wanted ^ session.features) & ringKind;
     if (changed !== 0n && session.vrings.some(({ running }) => running)) {
