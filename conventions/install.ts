@@ -2,7 +2,6 @@
  * `ringside install`: launchers that are one executable path, as libvirt needs them, and the
  * descriptors by which it finds them.
  */
-import { spawnSync } from "node:child_process";
 import { join, resolve } from "node:path";
 import { Type } from "typebox";
 import { type AnyDevice, deviceName } from "../core/device.ts";
@@ -14,6 +13,7 @@ import { searchPath, userFolder } from "./discovery.ts";
 import { describeOptions, programName } from "./help.ts";
 import { loadDevice, moduleOf } from "./load.ts";
 import { optionRows } from "./options.ts";
+import { askCapabilities } from "./probe.ts";
 import { ExitStatus, UsageError } from "./usage.ts";
 import { readArguments } from "./values.ts";
 
@@ -72,14 +72,17 @@ exec ${quote(join(packageRoot, "bin", "ringside"))} ${quote(target)} "$@"
 `;
 }
 
-/** Runs a launcher as libvirt does: with hardly any environment. */
+/** Runs a launcher as libvirt does. */
 function tryLauncher(path: string, device: AnyDevice): void {
-  const env = { PATH: "/usr/local/bin:/usr/bin:/bin", LC_ALL: "C" };
-  const run = spawnSync(path, ["--print-capabilities"], { env, encoding: "utf8", cwd: "/" });
-  const answer = run.status === 0 ? run.stdout : "";
-  if (answer.includes(`"type":${JSON.stringify(device.type)}`)) return;
-  const why = run.error?.message ?? (run.stderr.trim().split("\n")[0] || `status ${run.status}`);
-  throw new Error(`Cannot run the launcher ${path}: ${why}`);
+  let reason: string;
+  try {
+    const { type } = askCapabilities(path);
+    if (type === device.type) return;
+    reason = `its type is ${JSON.stringify(type)}`;
+  } catch (error) {
+    reason = (error as Error).message;
+  }
+  throw new Error(`Cannot run the launcher ${path}: ${reason}`);
 }
 
 function installDevice(
