@@ -205,4 +205,20 @@ step("an empty file of its name hides QEMU's, and a broken one stops libvirt", a
   assert.match(check(), /50-ringside-gpu\.json: gpu: chosen first/);
 });
 
+step("--priority puts ours first, --compile starts it alone, uninstall takes it away", async () => {
+  libvirt.run("sh", "-c", "rm /etc/qemu/vhost-user/*-broken.json /etc/qemu/vhost-user/50-qemu-*");
+  assert.match(libvirt.run(ringside, "install", "gpu"), /Note: .* prefers 50-qemu-gpu\.json/);
+  const first = libvirt.run(ringside, "install", "gpu", "--compile", "--priority=40");
+  assert.doesNotMatch(first, /Note:/);
+  assert.match(first, /Removed \S+50-ringside-gpu\.json/);
+  writeFileSync(path("choice.xml"), domain("choice", ""));
+  libvirt.virsh("create", "--paused", path("choice.xml"));
+  assert.match(commandLines("--fd=")[0]!, /^\S+ringside\/devices\.bin gpu --fd=\d+ $/);
+  libvirt.virsh("destroy", "choice");
+  assert.match(libvirt.run(ringside, "uninstall"), /Removed \S+40-ringside-gpu\.json/);
+  // The other card's program was ours in the end.
+  assert.throws(tryOut, /Unable to find a satisfying vhost-user-gpu/);
+  assert.match(check(), /gpu: libvirt finds none whose program answers/);
+});
+
 end();
