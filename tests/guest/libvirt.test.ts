@@ -35,13 +35,20 @@ let screen: Screen;
 
 const md5 = (data: Uint8Array) => createHash("md5").update(data).digest("hex");
 
-const video = "<video><driver name='vhostuser'/><model type='virtio' heads='1'/></video>";
+/** An element of the domain in docs/conventions.md, with our sockets. */
+function documented(element: string): string {
+  const text = readFileSync(join(repository, "docs/conventions.md"), "utf8");
+  const found = new RegExp(`<${element}[ >][\\s\\S]*?</${element}>`).exec(
+    /```xml\n([\s\S]*?)```/.exec(text)![1]!,
+  );
+  return found![0].replaceAll(/'\/run\/(disk|net)\.sock'/g, (_, name) => `'${path(name)}'`);
+}
 
 function domain(name: string, devices: string): string {
   return `<domain type='qemu'>
   <name>${name}</name>
   <memory unit='MiB'>512</memory>
-  <memoryBacking><source type='memfd'/><access mode='shared'/></memoryBacking>
+  ${documented("memoryBacking")}
   <vcpu>2</vcpu>
   <os>
     <type arch='x86_64' machine='q35'>hvm</type>
@@ -49,29 +56,20 @@ function domain(name: string, devices: string): string {
     <initrd>${path("initrd.cpio")}</initrd>
     <cmdline>${kernelCommandLine(graphicalKernel)}</cmdline>
   </os>
-  <features><acpi/></features>
+  ${documented("features")}
   <devices>
     <emulator>${libvirt.emulator}</emulator>
     <controller type='usb' model='none'/>
     <memballoon model='none'/>
-    ${video}
+    ${documented("video")}
     ${devices}
   </devices>
 </domain>`;
 }
 
 const bootable = () => `
-    <disk type='vhostuser' device='disk'>
-      <driver name='qemu' type='raw' queues='2'/>
-      <source type='unix' path='${path("blk")}'><reconnect enabled='yes' timeout='1'/></source>
-      <target dev='vda' bus='virtio'/>
-    </disk>
-    <interface type='vhostuser'>
-      <mac address='52:54:00:12:34:56'/>
-      <source type='unix' path='${path("net")}' mode='client'/>
-      <model type='virtio'/>
-      <driver queues='2'/>
-    </interface>
+    ${documented("disk")}
+    ${documented("interface")}
     <serial type='file'><source path='${path("console.log")}'/></serial>
     <serial type='unix'><source mode='connect' path='${path("command")}'/></serial>`;
 
@@ -106,7 +104,7 @@ step("libvirt starts a domain with what ringside install made known", async () =
   owns("namespace", { log: () => "", stop: async () => namespace[Symbol.dispose]() });
   namespace.tap("tap0", "10.77.0.1/24", true);
   writeFileSync(image, randomBytes(MEBIBYTES * 2 ** 20));
-  owns("blk", await startBlk(path("blk"), { file: image, queues: 2 }));
+  owns("blk", await startBlk(path("disk"), { file: image, queues: 2 }));
   const net = ["--tap=tap0", "--queue-pairs=2"];
   owns("net", await startDevice("net", path("net"), net, namespace.command()));
   graphicalInitrd(folder);
