@@ -74,6 +74,8 @@ class EvdevSource implements Source {
   #state: DeviceState;
   /** The kernel has dropped events, and what comes up to the end of the packet makes no sense. */
   #lost = false;
+  /** Something of the current packet went to the guest: the end of the packet has to follow. */
+  #begun = false;
   /** The guest repeats keys itself. */
   readonly #repeats: boolean;
 
@@ -107,7 +109,11 @@ class EvdevSource implements Source {
       return;
     }
     if (type === EventType.KEY && value === KeyValue.REPEAT && this.#repeats) return;
-    if (inbound.has(type)) this.#emit(type, code, value);
+    const ends = type === EventType.SYN && code === Syn.REPORT;
+    // A held key repeats all the time: packets of which nothing is left are none.
+    if (!inbound.has(type) || (ends && !this.#begun)) return;
+    this.#begun = !ends;
+    this.#emit(type, code, value);
   };
 
   #emit(type: number, code: number, value: number): void {
@@ -119,7 +125,10 @@ class EvdevSource implements Source {
   #catchUp(): void {
     this.#lost = false;
     this.#host.log.warn("The input device was read too slowly: its state is asked for");
-    this.#emitPacket(this.#state.eventsTo(this.#device!.state()));
+    const events = this.#state.eventsTo(this.#device!.state());
+    this.#emitPacket(events);
+    if (events.length === 0 && this.#begun) this.#emit(EventType.SYN, Syn.REPORT, 0);
+    this.#begun = false;
   }
 
   #emitPacket(events: readonly number[]): void {
@@ -160,6 +169,7 @@ class EvdevSource implements Source {
       this.#host.log.warn("It is another device, and the guest was told of the first", { name });
     }
     this.#lost = false;
+    this.#begun = false;
     this.#state = new DeviceState(slotsOf(this.description));
     this.#follow(device);
   }
