@@ -1,4 +1,5 @@
 /** What bench/blk.ts measures: one line for each kind of work, with its contenders and its target. */
+import { DEFAULT_POLL_US } from "../../core/polling.ts";
 import { type Contender, cLoop, nullPeers, qemu, ringside } from "./contenders.ts";
 import { diskFolder, memoryFolder } from "./files.ts";
 
@@ -59,7 +60,7 @@ const looking = {
   file: true,
   contenders: (runtimes: readonly string[]) => [
     ...runtimes.flatMap((name) =>
-      [[], ["--poll-us=50"]].map((options) => ringside(name, { options })),
+      [[], ["--poll-us=0"]].map((options) => ringside(name, { options })),
     ),
     ...qemu(["io_uring"]),
   ],
@@ -173,7 +174,7 @@ export const lines: readonly Line[] = [
     title: "Random reads of a disk in memory, against C",
     load: RANDOM_READS,
     depths: [1, 32, 128],
-    ...diskless(ram, [], () => [cLoop(DISK_BYTES)]),
+    ...diskless(ram, [], () => [cLoop(DISK_BYTES, DEFAULT_POLL_US)]),
     target: (depth) => ({ iops: depth > 32 ? 0.85 : 0.9 }),
   },
   {
