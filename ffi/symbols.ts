@@ -76,6 +76,10 @@ export const symbols = {
   readv: fn(["i32", "buffer", "i32"], "i32"),
   // ssize_t writev(int fd, const struct iovec *iov, int count)
   writev: fn(["i32", "buffer", "i32"], "i32"),
+  // ssize_t pread(int fd, void *data, size_t count, off_t offset), by address
+  pread: fn(["i32", "usize", "u32", "i64"], "i32"),
+  // ssize_t pwrite(int fd, const void *data, size_t count, off_t offset)
+  pwrite: fn(["i32", "usize", "u32", "i64"], "i32"),
   // ssize_t preadv(int fd, const struct iovec *iov, int count, off_t offset)
   preadv: fn(["i32", "buffer", "i32", "i64"], "i32"),
   // ssize_t preadv2(int fd, const struct iovec *iov, int count, off_t offset, int flags)
