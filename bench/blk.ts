@@ -98,7 +98,7 @@ async function measure(line: Line, folder: string, load: string): Promise<Measur
   const results: Measured[] = [];
   try {
     const file = join(folder, "disk.img");
-    if (line.file) fillFile(file, megabytes * 2 ** 20);
+    if (line.file) fillFile(file, megabytes * 2 ** 20, line.piece);
     const all = line.contenders(runtimes).filter(({ ours }) => ours || !options["no-peers"]);
     for (const [i, contender] of [...all, ...options.with.map(custom)].entries()) {
       const program = await launch(contender, join(folder, `${i}.sock`), file, options.pin);
