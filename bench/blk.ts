@@ -5,6 +5,7 @@
  */
 import { join } from "node:path";
 import { parseArgs } from "node:util";
+import { runVublk } from "../tests/tools/vublk.ts";
 import { type Bar, barChart } from "./lib/chart.ts";
 import { custom, launch } from "./lib/contenders.ts";
 import { fillFile, removeFolder } from "./lib/files.ts";
@@ -103,6 +104,7 @@ async function measure(line: Line, folder: string, load: string): Promise<Measur
     for (const [i, contender] of [...all, ...options.with.map(custom)].entries()) {
       const program = await launch(contender, join(folder, `${i}.sock`), file, options.pin);
       competitors.push({ name: contender.name, ours: contender.ours, program });
+      if (line.first !== undefined) await runVublk(program.socket, line.first.split(" "));
     }
     for (const depth of depthsOf(line)) {
       const args = [...load.split(" "), "-d", `${depth}`];

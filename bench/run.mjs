@@ -10,6 +10,8 @@ const benches = {
   allocation: { both: true, about: "what the data plane allocates per request" },
   blk: { both: false, about: "the block program against qemu-storage-daemon and C" },
   gpu: { both: false, about: "processor time of a full screen of the graphics program" },
+  endurance: { both: false, about: "memory over ten minutes of load" },
+  guest: { both: false, about: "the block program under fio in QEMU and dd in User-Mode Linux" },
   net: { both: false, about: "the network program against DPDK's net_vhost" },
   startup: { both: false, about: "start, memory, and end on SIGTERM" },
   results: { both: false, about: "no benchmark: puts what was recorded into bench/results.md" },

@@ -54,6 +54,8 @@ export const MAP_NORESERVE = 0x4000;
 export const MAP_FAILED = Number(0xffffffffffffffffn);
 export const MREMAP_MAYMOVE = 1;
 export const MREMAP_FIXED = 2;
+export const MADV_DONTNEED = 4;
+export const MADV_HUGEPAGE = 14;
 export const MADV_NOHUGEPAGE = 15;
 export const MADV_DONTDUMP = 16;
 

@@ -108,6 +108,8 @@ export const symbols = {
   mremap: fn(["usize", "usize", "usize", "i32", "usize"], "usize"),
   // void *memcpy(void *to, const void *from, size_t count), whose result nobody needs
   memcpy: fn(["usize", "usize", "u32"], "i32"),
+  // void *memset(void *to, int byte, size_t count), whose result nobody needs
+  memset: fn(["usize", "i32", "u32"], "i32"),
   // int munmap(void *address, size_t length)
   munmap: fn(["usize", "usize"], "i32"),
   // int madvise(void *address, size_t length, int advice)
