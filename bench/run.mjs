@@ -29,8 +29,8 @@ All of them when no NAME is given. OPTIONs go to the benchmark:
   --lines=disk,ram      blk: which kinds of work (bench/lib/lines.ts); the others' figures stay
   --depths=1,32,128     blk: requests in flight
   --load=ARGUMENTS      blk: what vublk_bench does, in place of the line's own
-  --runs=N --time=S     blk, net: runs of so many seconds per back-end and load
-  --runtimes=bun,deno   blk, net: which of ours take part
+  --runs=N --time=S     blk, guest, net: runs of so many seconds per back-end and load
+  --runtimes=bun,deno   which of ours take part
   --with="NAME=COMMAND {socket} {file}"   blk: another back-end
   --no-peers            blk: without qemu-storage-daemon and the back-end in C
   --pin=CPU             blk: back-ends on one processor
