@@ -18,7 +18,7 @@ export {
   socketKind,
   socketPair,
 } from "./socket.ts";
-export type { Functions, Libc, Runtime, Signature } from "./symbols.ts";
+export type { Functions, Libc, ProgramPlan, Runtime, Signature } from "./symbols.ts";
 export {
   configureTap,
   detachTap,

@@ -128,6 +128,19 @@ export type Functions<T extends Record<string, Signature>> = {
 export type Libc = Functions<typeof symbols>;
 
 /** What a runtime must offer; `bun.ts` and `deno.ts` are the two that do. */
+/** What a program of one file is made of. Paths are absolute. */
+export interface ProgramPlan {
+  /** The module that is run. */
+  readonly entry: string;
+  /** Modules that are loaded by their URL, as those of Workers are. */
+  readonly modules: readonly string[];
+  /** The folder by which the program names `modules`; see `Runtime.programModules`. */
+  readonly root: string;
+  /** Files that bare specifiers stand for. */
+  readonly specifiers: Readonly<Record<string, string>>;
+  readonly output: string;
+}
+
 export interface Runtime {
   readonly name: "bun" | "deno";
   /** The runtime's own version, as `1.4.5`. */
@@ -140,4 +153,13 @@ export interface Runtime {
   addressOf(view: ArrayBufferView): number;
   /** Makes `specifier` mean the module at `url`, for every module loaded later, wherever it lies. */
   provide(specifier: string, url: URL): void;
+  /**
+   * In a program of one file: the URL of the folder that stands for its plan's `root`. Modules below
+   * it end in `.js`. Null elsewhere.
+   */
+  readonly programModules: string | null;
+  /** Environment variables that programs of this runtime want to be started with. */
+  readonly environment: Readonly<Record<string, string>>;
+  /** Makes a program of one file, with the runtime in it. Null where the runtime does not do that. */
+  readonly compile: ((plan: ProgramPlan) => Promise<void>) | null;
 }
