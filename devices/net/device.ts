@@ -216,6 +216,7 @@ export class NetDevice implements Device, GuestSide, ControlTarget {
     if (has(this.#features, NetFeature.CTRL_MAC_ADDR)) this.setMac(this.filter.mac);
     this.filterChanged();
     this.#moved = true;
+    this.#host.log.info("The interface has moved here", { mtu });
     this.#announce();
   }
 

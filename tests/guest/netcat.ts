@@ -64,6 +64,43 @@ export async function sendFromGuest(
   assert.equal(md5(readFileSync(file)), wanted.split(" ")[0]);
 }
 
+export interface Transfer {
+  readonly from: Channel;
+  readonly to: Channel;
+  /** Of the receiving guest. */
+  readonly address: string;
+  readonly mebibytes: number;
+  /** Seconds between two mebibytes. */
+  readonly pause?: number;
+}
+
+/**
+ * One guest sends random data to another; `during` happens meanwhile, and tells on which channel the
+ * receiver is heard from then on.
+ */
+export async function sendBetween(
+  { from, to, address, mebibytes, pause = 0 }: Transfer,
+  during: () => Promise<Channel> = async () => to,
+): Promise<void> {
+  const wanted = await from.run(
+    `dd if=/dev/urandom of=/tmp/data bs=1M count=${mebibytes} 2>/dev/null; md5sum </tmp/data`,
+  );
+  const got = `${receive(5002, "/tmp/got", "nc")}; md5sum </tmp/got >/tmp/sum.new; mv /tmp/sum.new /tmp/sum`;
+  await to.run(`rm -f /tmp/sum; (${got}) >/dev/null 2>&1 &`);
+  await to.run(
+    "for i in $(seq 100); do grep -q ':138A .* 0A ' /proc/net/tcp* && break; usleep 50000; done",
+  );
+  const piece = `dd if=/tmp/data bs=1M skip=$i count=1 2>/dev/null; sleep ${pause}`;
+  const data =
+    pause === 0 ? "cat /tmp/data" : `for i in $(seq 0 ${mebibytes - 1}); do ${piece}; done`;
+  const sending = from.run(`(${data}) | nc ${address} 5002`, { timeoutMs });
+  sending.catch(() => {});
+  const heard = await during();
+  await sending;
+  const sum = "for i in $(seq 100); do [ -e /tmp/sum ] && break; usleep 100000; done; cat /tmp/sum";
+  assert.equal(await heard.run(sum), wanted);
+}
+
 /** The guest gets random data. */
 export async function sendToGuest(
   guest: Channel,
