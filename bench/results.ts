@@ -13,6 +13,7 @@ const names = [
   "blk",
   "gpu",
   "net",
+  "net-guest",
   "startup",
 ];
 

@@ -8,7 +8,7 @@ import { lab } from "./lab.ts";
 import { type Running, start } from "./processes.ts";
 import { until, within } from "./wait.ts";
 
-const hostNc = `${lab.run} busybox nc`;
+export const hostNc = `${lab.run} busybox nc`;
 const timeoutMs = 80_000;
 const md5 = (data: Uint8Array) => createHash("md5").update(data).digest("hex");
 
@@ -16,15 +16,15 @@ const md5 = (data: Uint8Array) => createHash("md5").update(data).digest("hex");
  * A netcat that ends when the other side has sent all. It reads from a pipe that nobody writes to: one
  * with nothing to send would tell its peer at once, which ends on that.
  */
-const receive = (port: number, into: string, nc: string) =>
+export const receive = (port: number, into: string, nc: string) =>
   `rm -f ${into}.pipe; mkfifo ${into}.pipe; exec 3<>${into}.pipe; ${nc} -l -p ${port} <&3 >${into}`;
 
 /** A command line of the lab's shell in the namespace. */
-const inside = (namespace: Namespace, command: string): Running =>
+export const inside = (namespace: Namespace, command: string): Running =>
   start("nc", namespace.command(lab.run, "busybox", "sh", "-c", command));
 
 /** Whether somebody listens on a TCP port of the namespace that a process is in; null when not. */
-function listensOn(pid: number, port: number): true | null {
+export function listensOn(pid: number, port: number): true | null {
   const LISTEN = "0A";
   const local = `:${port.toString(16).toUpperCase().padStart(4, "0")}`;
   const lines = ["tcp", "tcp6"].flatMap((name) =>
