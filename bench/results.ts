@@ -15,6 +15,7 @@ const names = [
   "endurance",
   "gpu",
   "net",
+  "net-guest",
   "startup",
 ];
 
