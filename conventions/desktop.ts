@@ -13,9 +13,9 @@ import { type CommonValues, readArguments } from "./values.ts";
 const NAME = "ringside desktop";
 
 const { web: _, ...cardOptions } = gpuOptions.properties;
-const { socketPath, fd, printCapabilities, version, ...others } = commonOptions.properties;
+const { socketPath, fd, printCapabilities, pollUs, version, ...others } = commonOptions.properties;
 /** What the programs of single devices have, and this one has not. */
-const none = { socketPath: [], fd: undefined, printCapabilities: false, version: false };
+const none = { socketPath: [], printCapabilities: false, pollUs: 0, version: false };
 
 const own = Type.Object({
   sockets: Type.String({
