@@ -7,11 +7,14 @@ import { type Picture, readPixmap } from "./pnm.ts";
 import { until } from "./wait.ts";
 
 /** What QEMU proposes to a driver. */
-export const SIZE = { width: 1280, height: 800 } as const;
+export const SIZE: { readonly width: number; readonly height: number } = {
+  width: 1280,
+  height: 800,
+};
 
-/** A drawing of that size in which no two places look alike, as bytes of /dev/fb0. */
-export function drawing(seed: number): Buffer {
-  const pixels = new Uint32Array(SIZE.width * SIZE.height);
+/** A drawing in which no two places look alike, as bytes of /dev/fb0. */
+export function drawing(seed: number, { width, height } = SIZE): Buffer {
+  const pixels = new Uint32Array(width * height);
   for (let i = 0; i < pixels.length; i++) {
     pixels[i] = Math.imul(i + 1 + seed * 7919, 0x9e3779b1) & 0xffffff;
   }
