@@ -26,6 +26,8 @@ export interface WebCursor {
   /** x, y, x and y of the hot spot, visible. */
   readonly numbers: readonly number[];
   readonly picture: Uint8Array | null;
+  /** How many pictures came. */
+  readonly pictures: number;
 }
 
 export interface WebRecord {
@@ -98,8 +100,10 @@ export class WebViewer implements Disposable {
       this.screens.set(output, { width, height, pixels: bytes });
     } else if (name === "PIXELS") this.#paint(output, numbers, pixels);
     else if (name === "CURSOR") {
-      const before = this.cursors.get(output)?.picture ?? null;
-      this.cursors.set(output, { numbers, picture: pixels.length > 0 ? pixels : before });
+      const { picture = null, pictures = 0 } = this.cursors.get(output) ?? {};
+      const painted = pixels.length > 0;
+      const now = painted ? pixels : picture;
+      this.cursors.set(output, { numbers, picture: now, pictures: pictures + (painted ? 1 : 0) });
     }
     if (this.seeing) this.send({ seen: true });
     else this.#unseen++;

@@ -123,6 +123,7 @@ describe("a viewer", () => {
     assert.deepEqual(Buffer.from(viewer.cursors.get(0)!.picture!), Buffer.from(picture(64, 64, 5)));
     driver.moveCursor(0, 2, 31, 41);
     await eventually(() => viewer.cursors.get(0)!.numbers[0] === 31, "the cursor's new place");
+    assert.equal(viewer.cursors.get(0)!.pictures, 1);
     driver.moveCursor(0, 0, 31, 41);
     await eventually(() => viewer.cursors.get(0)!.numbers[4] === 0, "the cursor to go");
     using late = await WebViewer.connect(url);
@@ -192,6 +193,20 @@ describe("a viewer", () => {
     liar.destroy();
   });
 
+  it("leaves nothing behind", async () => {
+    const { driver } = shown(1280, 800);
+    using _ = driver;
+    let before = 0;
+    for (let i = 0; i < 200; i++) {
+      using viewer = await WebViewer.connect(url);
+      await eventually(() => viewer.messages.length > 2 * WINDOW, "the picture");
+      if (i === 40) before = residentSize(program.pid);
+    }
+    // 160 of them have had 2 MiB each; the garbage collector takes its time.
+    const grown = residentSize(program.pid) - before;
+    assert.ok(grown < 128 * 1024, `${grown} KiB more`);
+  });
+
   it("that talks nonsense is sent away, and the card works on", async () => {
     const { driver } = shown(64, 32);
     using _ = driver;
@@ -218,6 +233,9 @@ describe("a viewer", () => {
       viewer.send(text);
       await eventually(() => viewer.closed, `the end after ${text.slice(0, 40)}`);
     }
+    using hasty = await WebViewer.connect(url);
+    for (let i = 0; i < 2 * WINDOW; i++) hasty.send({ seen: true });
+    await eventually(() => hasty.closed, "the end of one that has seen what was not there");
     using viewer = await WebViewer.connect(url);
     await viewer.shows(picture(64, 32));
     // To look at only: what makes sense is ignored.
