@@ -9,7 +9,8 @@ import { CursorQueue } from "./cursor-queue.ts";
 import { FrontEndDisplay } from "./displays/front-end.ts";
 import { Screenshot } from "./displays/screenshot.ts";
 import type { WebDisplay } from "./displays/web/display.ts";
-import type { ViewerInput } from "./displays/web/wire.ts";
+import type { ViewerControls, ViewerInput } from "./displays/web/wire.ts";
+import { Resizing } from "./events.ts";
 import { Queries, type Size } from "./queries.ts";
 import { GpuState } from "./state.ts";
 import { GpuConfig, GpuFeature, MAX_SCANOUTS } from "./wire.ts";
@@ -75,29 +76,47 @@ async function open(given: GpuOptions, host: GpuHost, input: ViewerInput | null)
   const camera = screenshot === undefined ? null : await Screenshot.prepare(screenshot, host.log);
   const offer = ["EDID", "RESOURCE_UUID", ...(blob ? (["RESOURCE_BLOB"] as const) : [])] as const;
   const config = { numScanouts: maxOutputs };
-  const page = web === undefined ? null : await openPage(web, state, input, host);
-  return { config, offer, device: makeDevice(state, queries, camera, page, host) };
+  const resizing = new Resizing(queries, host);
+  const page = web === undefined ? null : await openPage(web, state, input, resizing, host);
+  const parts = { state, queries, camera, page, resizing, host };
+  return { config, offer, device: makeDevice(parts) };
 }
 
 async function openPage(
   address: string,
   { scanouts }: GpuState,
   input: ViewerInput | null,
+  resizing: Resizing,
   host: GpuHost,
 ): Promise<WebDisplay> {
   const { WebDisplay } = await import("./displays/web/display.ts");
-  const page = await WebDisplay.open(address, scanouts, input, host as unknown as Host);
+  const controls = input === null ? null : controlsOf(input, resizing);
+  const page = await WebDisplay.open(address, scanouts, controls, host as unknown as Host);
   scanouts.displays.add(page);
   return page;
 }
 
-function makeDevice(
-  state: GpuState,
-  queries: Queries,
-  camera: Screenshot | null,
-  page: WebDisplay | null,
-  host: GpuHost,
-): Device {
+function controlsOf(input: ViewerInput, resizing: Resizing): ViewerControls {
+  return {
+    input,
+    get resizable() {
+      return resizing.possible;
+    },
+    resize: (output, width, height) => resizing.resize(output, { width, height }),
+  };
+}
+
+/** What a card is made of. */
+interface Parts {
+  readonly state: GpuState;
+  readonly queries: Queries;
+  readonly camera: Screenshot | null;
+  readonly page: WebDisplay | null;
+  readonly resizing: Resizing;
+  readonly host: GpuHost;
+}
+
+function makeDevice({ state, queries, camera, page, resizing, host }: Parts): Device {
   const control = new ControlQueue(state, queries);
   const cursors = new CursorQueue(state, host.log);
   const save = (): void => camera?.save(state.scanouts);
@@ -109,6 +128,7 @@ function makeDevice(
     queries.display = null;
     display[Symbol.dispose]();
     display = null;
+    page?.controlsChanged();
   };
   const show = (socket: Fd): void => {
     leave();
@@ -119,6 +139,7 @@ function makeDevice(
     });
     state.scanouts.displays.add(display);
     queries.display = display;
+    page?.controlsChanged();
   };
   return {
     handle: (chain, queue) =>
@@ -134,8 +155,7 @@ function makeDevice(
     stopping(queue) {
       if (queue.index === CONTROL) queries.giveUp();
     },
-    // Only events are there to be cleared, and they are the front-end's, which knows the displays.
-    writeConfig() {},
+    writeConfig: (at, data) => resizing.write(at, data),
     displaySocket: show,
     reset: () => state.clear(),
     disconnected() {

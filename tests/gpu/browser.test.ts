@@ -173,6 +173,29 @@ describe("the page in a browser", { skip: noBrowser }, () => {
     await gets(tablet, [[REL, Rel.WHEEL, -3], sync]);
   });
 
+  it("has a button that proposes the room there is as a size", async () => {
+    await page.getByRole("button").click();
+    const words = () => {
+      const { bytes } = gpu.displayInfo();
+      const view = new DataView(bytes.buffer, bytes.byteOffset);
+      return [view.getUint32(32, true), view.getUint32(36, true)];
+    };
+    await eventually(() => words()[0] !== 1280, "another size");
+    const [width, height] = words() as [number, number];
+    const fitting = new Surface(gpu, 9, width, height);
+    fitting.setScanout();
+    fitting.paint(picture(width, height, 4));
+    fitting.show();
+    await shows(colours(picture(width, height, 4), 255));
+    const [scrollWidth, scrollHeight, boxWidth] = await page.evaluate(() => {
+      const { scrollWidth, scrollHeight } = document.documentElement;
+      const box = document.querySelector(".screen")!.getBoundingClientRect();
+      return [scrollWidth, scrollHeight, box.width];
+    });
+    assert.ok(width > 1350 && height > 900, `${width} by ${height}`);
+    assert.deepEqual([scrollWidth, scrollHeight, boxWidth], [1400, 1000, width]);
+  });
+
   it("says so when the program is gone", async () => {
     assert.ok(program.stop());
     await page.getByText("Not connected").waitFor();

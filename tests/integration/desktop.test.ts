@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { after, before, describe, it } from "node:test";
 import { Abs, Button, EventType, Rel } from "../../devices/input/mod.ts";
-import { GpuDriver, InputDriver } from "../../frontend/mod.ts";
+import { GpuDisplay, GpuDriver, InputDriver } from "../../frontend/mod.ts";
 import { picture, Surface } from "../gpu/screen.ts";
 import { eventually, urlOf, WebViewer } from "../gpu/viewer.ts";
 import { Folder } from "../support/folder.ts";
@@ -10,6 +10,8 @@ import { type Triple, triples } from "../support/input.ts";
 import { launcher, Program } from "../support/program.ts";
 
 const { SYN, KEY, REL, ABS } = EventType;
+const u32 = (bytes: Uint8Array, at: number) =>
+  new DataView(bytes.buffer, bytes.byteOffset).getUint32(at, true);
 const sync: Triple = [SYN, 0, 0];
 
 describe("a desktop", () => {
@@ -122,6 +124,52 @@ describe("a desktop", () => {
     surface.setScanout();
     using viewer = await WebViewer.connect(url);
     await viewer.shows(picture(320, 200));
+  });
+
+  it("proposes sizes to the driver, if no display of the front-end has a say", async () => {
+    using viewer = await WebViewer.connect(url);
+    const hello = () => viewer.messages.findLast(({ name }) => name === "HELLO")?.numbers;
+    {
+      using driver = GpuDriver.connect(folder.at("gpu.sock"));
+      const { frontend } = driver;
+      await eventually(() => hello()?.[1] === 1, "leave to propose");
+      const event = () => u32(frontend.getConfig(0, 4)!, 0);
+      const told = () => frontend.requests.receive(0)?.row.name === "CONFIG_CHANGE_MSG";
+      const clear = () => frontend.setConfig(4, Uint8Array.of(1, 0, 0, 0));
+      const sizes = () => {
+        const { bytes } = driver.displayInfo();
+        return [0, 3].map((i) => [8, 12, 16].map((at) => u32(bytes, 24 + 24 * i + at)));
+      };
+      assert.equal(event(), 0);
+      assert.deepEqual(sizes(), [
+        [1280, 800, 1],
+        [0, 0, 0],
+      ]);
+      viewer.send({ output: 0, width: 1000, height: 701 });
+      await eventually(told, "the announcement");
+      assert.equal(event(), 1);
+      assert.deepEqual(sizes()[0], [1000, 701, 1]);
+      clear();
+      assert.equal(event(), 0);
+      viewer.send({ output: 3, width: 640, height: 480 });
+      await eventually(told, "the announcement of another output");
+      assert.deepEqual(sizes()[1], [640, 480, 1]);
+      // A proposal that comes between the question and the driver's "seen" is an event of its own.
+      viewer.send({ output: 3, width: 800, height: 600 });
+      await new Promise((resolve) => setTimeout(resolve, 50));
+      clear();
+      await eventually(told, "the announcement of the later one");
+      assert.equal(event(), 1);
+      assert.deepEqual(sizes()[1], [800, 600, 1]);
+      clear();
+    }
+    using display = new GpuDisplay();
+    using driver = GpuDriver.connect(folder.at("gpu.sock"), { display });
+    await eventually(() => hello()?.[1] === 0, "no leave to propose");
+    viewer.send({ output: 0, width: 333, height: 333 });
+    await new Promise((resolve) => setTimeout(resolve, 50));
+    assert.equal(u32(driver.frontend.getConfig(0, 4)!, 0), 0);
+    assert.notEqual(u32(driver.displayInfo().bytes, 32), 333);
   });
 
   it("is a keyboard and a tablet to their drivers", () => {

@@ -7,7 +7,7 @@ import type { Scanout, Scanouts } from "../../scanouts.ts";
 import { parseWebAddress } from "./address.ts";
 import { WebServer } from "./server.ts";
 import { Viewer } from "./viewer.ts";
-import type { ViewerInput } from "./wire.ts";
+import type { ViewerControls } from "./wire.ts";
 
 /** A browser that does not answer within this time is taken for gone, in milliseconds. */
 const PING_INTERVAL = 20_000;
@@ -21,12 +21,12 @@ export class WebDisplay implements Display, Disposable {
   static async open(
     address: string,
     scanouts: Scanouts,
-    input: ViewerInput | null,
+    controls: ViewerControls | null,
     host: Host,
   ): Promise<WebDisplay> {
     const display = new WebDisplay();
     const server = await WebServer.open(parseWebAddress(address), (socket) => {
-      const viewer = new Viewer(socket, scanouts.all, input);
+      const viewer = new Viewer(socket, scanouts.all, controls);
       const ping = host.every(PING_INTERVAL, () => {
         if (!viewer.alive) return socket.terminate();
         viewer.alive = false;
@@ -66,6 +66,12 @@ export class WebDisplay implements Display, Disposable {
 
   cursorChanged({ scanout }: CursorState, picture: boolean): void {
     for (const viewer of this.#viewers) viewer.shown(scanout).cursorChanged(picture);
+    this.flush();
+  }
+
+  /** What viewers may do is something else now. */
+  controlsChanged(): void {
+    for (const viewer of this.#viewers) viewer.greet();
     this.flush();
   }
 

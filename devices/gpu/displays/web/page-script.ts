@@ -49,8 +49,10 @@ function start(settings: PageSettings): void {
     state.textContent = `${what}${controls ? "" : " (to look at only)"}`;
   };
   const show = (told: Told): void => {
-    if (told.type === settings.message.HELLO) controls = told.numbers[0] === 1;
-    else {
+    if (told.type === settings.message.HELLO) {
+      controls = told.numbers[0] === 1;
+      document.getElementById("fit")!.hidden = told.numbers[1] !== 1;
+    } else {
       const { output } = told;
       const screen = screens.get(output) ?? addScreen(output, settings, send, () => controls);
       screens.set(output, screen);
@@ -73,6 +75,7 @@ function start(settings: PageSettings): void {
     };
   };
   sendKeys(send, () => controls);
+  sendSize(send);
   connect();
 }
 
@@ -171,6 +174,22 @@ function sendKeys(send: Send, controls: () => boolean): void {
   });
 }
 
+/** Proposes the room that the window has as the size of the first output. */
+function sendSize(send: Send): void {
+  const button = document.getElementById("fit")!;
+  button.addEventListener("click", () => {
+    const screens = document.getElementById("screens")!;
+    const { paddingLeft, paddingTop } = getComputedStyle(screens);
+    const padding = 2 * Number.parseFloat(paddingLeft);
+    const width = document.documentElement.clientWidth - padding;
+    const top = screens.getBoundingClientRect().top + scrollY;
+    const height = document.documentElement.clientHeight - top - 2 * Number.parseFloat(paddingTop);
+    // Timings of monitors come in multiples of 8 pixels.
+    send({ output: 0, width: Math.max(8, width & ~7), height: Math.max(8, Math.floor(height)) });
+    button.blur();
+  });
+}
+
 /** Sends where the pointer is on an output, its buttons and its wheel. */
 function sendPointer(
   element: HTMLElement,
@@ -250,6 +269,7 @@ export const pageFunctions: readonly ((...given: any[]) => unknown)[] = [
   showOn,
   paint,
   sendKeys,
+  sendSize,
   sendPointer,
   buttonBit,
   sendWheel,

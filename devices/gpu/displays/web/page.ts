@@ -17,7 +17,9 @@ const script = `"use strict";\n${functions}\n${pageFunctions[0]!.name}(${JSON.st
 const style = `
 html, body { margin: 0; min-height: 100%; background: #22262b; color: #c8ced6; }
 body { font: 14px/1.4 system-ui, sans-serif; display: flex; flex-direction: column; }
-#state { padding: 6px 12px; background: #191c20; }
+header { display: flex; padding: 6px 12px; background: #191c20; line-height: 24px; }
+#state { flex: 1; }
+#fit { font: inherit; color: inherit; background: #343a42; border: 0; padding: 0 12px; }
 #state::before { content: "\\25cf"; margin-right: 8px; color: #d9534f; }
 #state.live::before { color: #4caf50; }
 #screens { display: flex; flex-wrap: wrap; gap: 12px; padding: 12px; justify-content: center; }
@@ -38,8 +40,11 @@ export const pageText = `<!doctype html>
 <style>${style}</style>
 </head>
 <body>
+<header>
 <div id="state" role="status">Connecting</div>
-<div id="screens"></div>
+<button id="fit" hidden>Fit the window</button>
+</header>
+<main id="screens"></main>
 <script>${script}</script>
 </body>
 </html>

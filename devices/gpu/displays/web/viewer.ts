@@ -6,7 +6,7 @@
 import type { Scanout } from "../../scanouts.ts";
 import { CURSOR_SIDE, PIXEL } from "../../wire.ts";
 import { Shown } from "../shown.ts";
-import { readPageMessage, type ViewerInput, WebHeader, WebMessage } from "./wire.ts";
+import { readPageMessage, type ViewerControls, WebHeader, WebMessage } from "./wire.ts";
 
 /** Messages that may be on their way. */
 const WINDOW = 8;
@@ -32,7 +32,7 @@ export class Viewer {
   alive = true;
   readonly #socket: ViewerSocket;
   readonly #shown: readonly Shown[];
-  readonly #input: ViewerInput | null;
+  readonly #controls: ViewerControls | null;
   /** Memory for messages that is not in use. */
   readonly #free: Uint8Array[] = [];
   /** The messages on their way, oldest first. */
@@ -43,14 +43,19 @@ export class Viewer {
   /** What releases each key and button that it holds down. */
   readonly #held = new Map<string, () => void>();
 
-  constructor(socket: ViewerSocket, scanouts: readonly Scanout[], input: ViewerInput | null) {
+  constructor(socket: ViewerSocket, scanouts: readonly Scanout[], controls: ViewerControls | null) {
     this.#socket = socket;
     this.#shown = scanouts.map((scanout) => new Shown(scanout));
-    this.#input = input;
+    this.#controls = controls;
   }
 
   shown(output: number): Shown {
     return this.#shown[output]!;
+  }
+
+  /** What it may do is something else now. */
+  greet(): void {
+    this.#greeted = false;
   }
 
   /** Sends as much as there is to say and the browser keeps up with. */
@@ -80,16 +85,18 @@ export class Viewer {
       this.#free.push(seen);
       return this.pump();
     }
-    const input = this.#input;
-    if (input === null) return;
+    if (this.#controls === null) return;
+    const { input } = this.#controls;
     if ("key" in message) {
       const { key, down } = message;
       this.#hold(`key ${key}`, down, (pressed) => input.key(key, pressed));
     } else if ("button" in message) {
       const { button, down } = message;
       this.#hold(`button ${button}`, down, (pressed) => input.button(button, pressed));
-    } else if ("output" in message) input.moveTo(message.output, message.x, message.y);
-    else input.wheel(message.up, message.right);
+    } else if ("x" in message) input.moveTo(message.output, message.x, message.y);
+    else if ("width" in message) {
+      this.#controls.resize(message.output, message.width, message.height);
+    } else input.wheel(message.up, message.right);
   }
 
   /** Nobody is there any more: what was pressed is released. */
@@ -109,7 +116,9 @@ export class Viewer {
   #make(message: Uint8Array, view: DataView): number {
     if (!this.#greeted) {
       this.#greeted = true;
-      return writeHeader(view, WebMessage.HELLO, 0, this.#input === null ? 0 : 1);
+      const controls = this.#controls;
+      const resizable = controls?.resizable ? 1 : 0;
+      return writeHeader(view, WebMessage.HELLO, 0, controls === null ? 0 : 1, resizable);
     }
     for (const shown of this.#shown) {
       if (shown.resized) {

@@ -2,13 +2,14 @@
  * What server and page say to each other over the WebSocket. The server's messages are binary: a
  * header of u32 in little-endian, then pixels, B8G8R8A8. The page's are JSON.
  */
+import { MAX_SIDE } from "../../commands.ts";
 
 /** Where the numbers of a message are, in bytes. All have `type` and `output`. */
 export const WebHeader = { size: 28, type: 0, output: 4, numbers: 8 } as const;
 
 /** The server's messages, and their numbers. */
 export const WebMessage = {
-  /** The first one: 1 when keys and pointer go somewhere, else 0. */
+  /** The first one, and again: 1 when keys and pointer go somewhere; 1 when sizes may be proposed. */
   HELLO: 0,
   /** Width, height; 0 and 0 when the output shows nothing. */
   SIZE: 1,
@@ -27,6 +28,8 @@ export type PageMessage =
   | { readonly button: number; readonly down: boolean }
   /** A place on an output, as parts of its width and height from 0 to 1. */
   | { readonly output: number; readonly x: number; readonly y: number }
+  /** A size that an output should have. */
+  | { readonly output: number; readonly width: number; readonly height: number }
   /** Notches, up and to the right. */
   | { readonly up: number; readonly right: number };
 
@@ -40,6 +43,15 @@ export interface ViewerInput {
   moveTo(output: number, x: number, y: number): void;
   /** Notches of the wheel, up and to the right. */
   wheel(up: number, right: number): void;
+}
+
+/** What viewers may do. */
+export interface ViewerControls {
+  readonly input: ViewerInput;
+  /** True while `resize` means something. */
+  readonly resizable: boolean;
+  /** Proposes a size to the guest, in pixels. */
+  resize(output: number, width: number, height: number): void;
 }
 
 const MAX_CODE = 32;
@@ -59,13 +71,17 @@ export function readPageMessage(text: string, outputs: number): PageMessage | nu
   } catch {
     return null;
   }
-  const { seen, key, button, down, output, x, y, up, right } = value;
+  const { seen, key, button, down, output, x, y, width, height, up, right } = value;
   if (seen === true) return { seen };
   if (typeof down === "boolean") {
     if (typeof key === "string" && key.length <= MAX_CODE) return { key, down };
     return isWhole(button, 0, MAX_BUTTON) ? { button, down } : null;
   }
-  if (isWhole(output, 0, outputs - 1) && isPart(x) && isPart(y)) return { output, x, y };
+  if (isWhole(output, 0, outputs - 1)) {
+    if (isPart(x) && isPart(y)) return { output, x, y };
+    const fits = isWhole(width, 1, MAX_SIDE) && isWhole(height, 1, MAX_SIDE);
+    return fits ? { output, width, height } : null;
+  }
   if (isWhole(up, -MAX_NOTCHES, MAX_NOTCHES) && isWhole(right, -MAX_NOTCHES, MAX_NOTCHES)) {
     return { up, right };
   }
