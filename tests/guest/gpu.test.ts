@@ -61,7 +61,7 @@ const attached = (device: string, id: string, path: string) => [
 async function boot(name: string, devices: string[]): Promise<void> {
   const flags = ["-static", `-I${HEADERS}`];
   const build = () => buildTool("tests/guest/programs/modes.c", { flags });
-  const programs = noHeaders === false ? { modes: build() } : {};
+  const programs: Record<string, string> = noHeaders === false ? { modes: build() } : {};
   guest = owns("guest", await bootGraphical(place(name), devices, programs));
   await guest.loadDriver();
 }
