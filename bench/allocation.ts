@@ -6,13 +6,17 @@
 import { truncateSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
-import { type Backend, openBackend } from "../core/backend.ts";
+import { type Backend, openBackend, openBackends } from "../core/backend.ts";
 import type { Chain } from "../core/chain.ts";
 import type { Device } from "../core/device.ts";
+import { mask, RingFeature } from "../core/features.ts";
 import { Log } from "../core/log.ts";
 import { Loop } from "../core/loop.ts";
 import type { SplitQueue } from "../core/split.ts";
 import blk from "../devices/blk/mod.ts";
+import { Counter } from "../devices/net/counters.ts";
+import type { NetDevice } from "../devices/net/device.ts";
+import net from "../devices/net/mod.ts";
 import { listenUnix, runtime } from "../ffi/mod.ts";
 import { runVublk } from "../tests/tools/vublk.ts";
 import { serve } from "./lib/drain.ts";
@@ -34,19 +38,29 @@ const results: Record<string, Allocation> = {};
 
 type Handle = (chain: Chain, queue: SplitQueue) => number;
 
-/** Serves batches of `fixture` and measures. */
-function measureQueue(name: string, shape: RingFixtureOptions, handle?: Handle): void {
+/** Serves batches of `fixture` and measures. `flush` ends each batch. */
+function measureQueue(
+  name: string,
+  { index = 0, ...shape }: RingFixtureOptions & { index?: number },
+  handle?: Handle,
+  flush: (queue: SplitQueue) => void = () => {},
+): void {
   using fixture = new RingFixture(shape);
-  const queue = fixture.makeQueue(() => {});
+  const queue = fixture.makeQueue(() => {}, index);
   results[name] = measureAllocation(meter, total, () => {
     fixture.offer();
     if (handle === undefined) return serve(queue);
     let done = 0;
     for (; queue.next(); done++) queue.complete(queue.chain.head, handle(queue.chain, queue));
+    flush(queue);
     queue.publish();
     return done;
   });
 }
+
+const netDefaults = { queuePairs: 1, vlan: [], ageing: 300 };
+const RECEIVE = 0;
+const TRANSMIT = 1;
 
 function blkOptions(blkFile: string) {
   return {
@@ -74,6 +88,39 @@ function measureDevice(name: string, device: Device, write: boolean): void {
     if (written < 0) throw new Error(`${name}: the device answers ${written}`);
     return written;
   });
+}
+
+/** Frames that the first of some devices sends, and the last one receives if it gets any. */
+async function measureNet(name: string, side: object, ports = 1): Promise<void> {
+  const options = { switch: false, loopback: false, null: false, ...netDefaults, ...side };
+  using loop = new Loop();
+  const contexts = Array.from({ length: ports }, () => ({ loop, log: new Log() }));
+  const backends = await openBackends(net, options, contexts);
+  const [sender, receiver] = [backends[0]!.device, backends.at(-1)!.device];
+  for (const { device } of backends) device.negotiated!(mask(RingFeature.VERSION_1));
+  using buffers = new RingFixture();
+  const receiving = buffers.makeQueue(() => {}, RECEIVE);
+  receiver.started!(receiving);
+  buffers.offer();
+  measureQueue(
+    name,
+    { frames: 1500, index: TRANSMIT },
+    (chain, queue) => {
+      const written = sender.handle!(chain, queue);
+      if (written !== 0) throw new Error(`${name}: the device answers ${written}`);
+      return written;
+    },
+    (queue) => {
+      sender.flush!(queue);
+      buffers.offer();
+    },
+  );
+  const { counters } = sender as NetDevice;
+  if (counters[Counter.TX_FRAMES]! < total || counters[Counter.TX_DROPPED]! > 0) {
+    throw new Error(`${name}: frames were lost`);
+  }
+  receiver.stopping!(receiving);
+  for (const backend of backends) await backend.close();
 }
 
 /** The whole back-end, on a socket: what each wake-up allocates counts here too. */
@@ -129,6 +176,9 @@ try {
       }
     });
   }
+  await measureNet("net, null", { null: true });
+  await measureNet("net, loopback", { loopback: true });
+  await measureNet("net, switch", { switch: true }, 2);
   await measureProgram("program, file, mixed, depth 64", folder, file);
 } finally {
   removeFolder(folder);

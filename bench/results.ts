@@ -11,8 +11,11 @@ const names = [
   "allocation-bun",
   "allocation-deno",
   "blk",
+  "guest",
+  "endurance",
   "gpu",
   "net",
+  "net-guest",
   "startup",
 ];
 

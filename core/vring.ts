@@ -409,7 +409,7 @@ export class Vring {
 
   readonly #watched = (): boolean => this.#context.loop.poll(this);
 
-  /** For the loop, which looks at the ring instead of having it kicked. */
+  /** For the loop, which looks at the ring. */
   poll(): boolean {
     const queue = this.#queue;
     if (queue === null || this.#broken || queue.paused || queue.waiting) {
@@ -423,7 +423,9 @@ export class Vring {
       return false;
     }
     this.#drainNow();
-    return true;
+    if (!this.#drain?.stopped) return true;
+    this.#context.loop.unpoll(this);
+    return false;
   }
 
   /** For the loop, which is about to sleep. */

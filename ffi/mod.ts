@@ -7,6 +7,7 @@ export { IOV_MAX, Iovecs } from "./iovec.ts";
 export { bytes, check, cString, errno, libc, runtime, SystemError } from "./libc.ts";
 export { Mapping, PAGE_SIZE, type Pages, Patchwork, WINDOW_SIZE, Window } from "./mapping.ts";
 export { createMemfd } from "./memfd.ts";
+export { PrivateMemory } from "./private-memory.ts";
 export {
   accept,
   connectUnix,

@@ -76,6 +76,10 @@ export const symbols = {
   readv: fn(["i32", "buffer", "i32"], "i32"),
   // ssize_t writev(int fd, const struct iovec *iov, int count)
   writev: fn(["i32", "buffer", "i32"], "i32"),
+  // ssize_t pread(int fd, void *data, size_t count, off_t offset), by address
+  pread: fn(["i32", "usize", "u32", "i64"], "i32"),
+  // ssize_t pwrite(int fd, const void *data, size_t count, off_t offset)
+  pwrite: fn(["i32", "usize", "u32", "i64"], "i32"),
   // ssize_t preadv(int fd, const struct iovec *iov, int count, off_t offset)
   preadv: fn(["i32", "buffer", "i32", "i64"], "i32"),
   // ssize_t preadv2(int fd, const struct iovec *iov, int count, off_t offset, int flags)
@@ -104,6 +108,8 @@ export const symbols = {
   mremap: fn(["usize", "usize", "usize", "i32", "usize"], "usize"),
   // void *memcpy(void *to, const void *from, size_t count), whose result nobody needs
   memcpy: fn(["usize", "usize", "u32"], "i32"),
+  // void *memset(void *to, int byte, size_t count), whose result nobody needs
+  memset: fn(["usize", "i32", "u32"], "i32"),
   // int munmap(void *address, size_t length)
   munmap: fn(["usize", "usize"], "i32"),
   // int madvise(void *address, size_t length, int advice)

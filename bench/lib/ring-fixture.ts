@@ -85,6 +85,8 @@ export interface RingFixtureOptions {
   readonly indirect?: boolean;
   /** The requests write to the disk instead of reading from it. */
   readonly write?: boolean;
+  /** In place of requests: broadcast frames that a network driver sends, of so many bytes. */
+  readonly frames?: number;
   /** Buffers are found by IOTLB entries of 4 KiB. */
   readonly iommu?: boolean;
 }
@@ -94,15 +96,18 @@ export class RingFixture implements Disposable {
   readonly indirect: boolean;
   readonly #space: AddressSpace;
   readonly #write: boolean;
+  readonly #frames: number | null;
   /** Process addresses of the ring's parts. */
   readonly addresses: RingAddresses;
   readonly #first: DataView<ArrayBuffer>;
   readonly #available: Uint16Array<ArrayBuffer>;
   #next = 0;
 
-  constructor({ indirect = false, write = false, iommu = false }: RingFixtureOptions = {}) {
+  constructor(options: RingFixtureOptions = {}) {
+    const { indirect = false, iommu = false, frames = null } = options;
     this.indirect = indirect;
-    this.#write = write;
+    this.#frames = frames;
+    this.#write = options.write ?? frames !== null;
     this.#share();
     this.#space = iommu ? this.#makeIotlb() : this.memory;
     const { host } = this.memory.regions[0]!;
@@ -126,10 +131,10 @@ export class RingFixture implements Disposable {
   }
 
   /** The device's side of this ring, which starts where the driver stands. */
-  makeQueue(onCall: () => void): SplitQueue {
+  makeQueue(onCall: () => void, index = 0): SplitQueue {
     const { addresses, indirect } = this;
     const place = { size: RING_SIZE, memory: this.#space, addresses, base: this.#next };
-    return draining(new SplitQueue({ ...queueOptions(place, onCall), indirect }));
+    return draining(new SplitQueue({ ...queueOptions(place, onCall), indirect, index }));
   }
 
   /** Makes a whole batch available. */
@@ -172,16 +177,27 @@ export class RingFixture implements Disposable {
 
   #writeRequest(i: number): void {
     const header = HEADERS + i * 64;
-    // Each has sectors of its own; status bytes lie on cache lines of their own, as with drivers.
-    this.#first.setUint32(header, this.#write ? OUT : IN, true);
-    this.#first.setUint32(header + 8, (i * DATA_SIZE) / 512, true);
     const data = GUEST_BASES[i % GUEST_BASES.length]! + DATA + i * DATA_SIZE;
+    const length = this.#frames === null ? DATA_SIZE : this.#writeFrame(header, data, this.#frames);
+    if (this.#frames === null) {
+      // Each has sectors of its own; status bytes lie on cache lines of their own, as with drivers.
+      this.#first.setUint32(header, this.#write ? OUT : IN, true);
+      this.#first.setUint32(header + 8, (i * DATA_SIZE) / 512, true);
+    }
     const table = this.indirect ? TABLES + i * CHAIN_LENGTH * 16 : DESCRIPTORS;
     const base = this.indirect ? 0 : i * CHAIN_LENGTH;
     this.#descriptor(table, base, header, 16, NEXT, base + 1);
-    this.#descriptor(table, base + 1, data, DATA_SIZE, NEXT | (this.#write ? 0 : WRITE), base + 2);
+    this.#descriptor(table, base + 1, data, length, NEXT | (this.#write ? 0 : WRITE), base + 2);
     this.#descriptor(table, base + 2, STATUS + i * 64, 1, WRITE, 0);
     if (this.indirect) this.#descriptor(DESCRIPTORS, i, table, CHAIN_LENGTH * 16, INDIRECT, 0);
+  }
+
+  /** A header of 12 bytes that asks for nothing, and a frame. Returns how much of it lies at `data`. */
+  #writeFrame(header: number, data: number, size: number): number {
+    this.#first.setUint32(header + 12, 0xffffffff, true);
+    const window = this.memory.find(data)!;
+    window.data.setUint16(data - window.origin, 0xffff, true);
+    return size - 4;
   }
 
   #descriptor(

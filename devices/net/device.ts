@@ -15,6 +15,7 @@ import { type GuestSide, type Port, Sent } from "./port.ts";
 import { rarpFrame } from "./rarp.ts";
 import { Receiver } from "./receiver.ts";
 import { decodeState, encodeState } from "./state.ts";
+import { Steering } from "./steering.ts";
 import {
   ETHERNET_HEADER,
   Header,
@@ -57,8 +58,15 @@ export class NetDevice implements Device, GuestSide, ControlTarget {
   #headerSize: number = Header.size;
   #allowed = noOffloads;
   #mtu: number | null;
+  readonly #steering: Steering;
   #status: number;
+  /** The host side has a link, and the operator wants one. */
+  #portUp: boolean;
+  #wanted = true;
+  /** Pairs that the driver says it uses; null when it does not say so to us. */
+  #pairs: number | null = null;
   #moved = false;
+  #owned: Disposable | null = null;
   /** The receive queue that has buffers for frames that may wait. */
   #woken = -1;
 
@@ -69,6 +77,7 @@ export class NetDevice implements Device, GuestSide, ControlTarget {
     this.#ownMac = mac;
     this.#mtuLimit = mtu;
     this.#mtu = mtu;
+    this.#portUp = port.link;
     this.#status = port.link ? NetStatus.LINK_UP : 0;
     this.maxPairs = pairs;
     this.receivers = Array.from({ length: pairs }, () => {
@@ -76,6 +85,7 @@ export class NetDevice implements Device, GuestSide, ControlTarget {
       receiver.capture = capture;
       return receiver;
     });
+    this.#steering = new Steering(this.receivers, port);
     if (mac !== null) this.filter.mac = mac;
     port.attach(this);
   }
@@ -100,7 +110,7 @@ export class NetDevice implements Device, GuestSide, ControlTarget {
       counters[TX_INVALID]!++;
       return 0;
     }
-    const sent = this.#port.send(frame, pair);
+    const sent = this.#wanted ? this.#port.send(frame, pair) : Sent.DROPPED;
     if (sent === DONE) {
       counters[TX_FRAMES]!++;
       counters[TX_BYTES]! += frame.length;
@@ -115,7 +125,7 @@ export class NetDevice implements Device, GuestSide, ControlTarget {
     if ((index & 1) === 1) this.#port.flush?.(index >> 1);
     else if (index === this.#woken) {
       this.#woken = -1;
-      this.#port.wake?.(index >> 1);
+      this.#steering.wake(index >> 1);
     }
   }
 
@@ -144,27 +154,25 @@ export class NetDevice implements Device, GuestSide, ControlTarget {
   }
 
   started(queue: Virtqueue): void {
-    if (queue.index === this.#controlIndex) return;
     const pair = queue.index >> 1;
-    if ((queue.index & 1) === 1) this.#transmitting.add(queue);
-    else if (pair < this.maxPairs) {
-      this.receivers[pair]!.queue = queue;
-      this.#port.wake?.(pair);
-    }
+    if (queue.index === this.#controlIndex) {
+      // Until it says so, the driver uses the first pair only.
+      if (has(this.#features, NetFeature.MQ)) this.#usePairs(this.#pairs ?? 1);
+    } else if ((queue.index & 1) === 1) this.#transmitting.add(queue);
+    else if (pair < this.maxPairs) this.#steering.started(pair, queue);
   }
 
   stopping(queue: Virtqueue): void {
     this.#transmitting.delete(queue);
-    const receiver = this.receivers[queue.index >> 1];
-    if ((queue.index & 1) === 1 || receiver?.queue !== queue) return;
-    receiver.stop();
-    this.#port.sleep?.(queue.index >> 1);
+    if (queue.index === this.#controlIndex || (queue.index & 1) === 1) return;
+    this.#steering.stopping(queue.index >> 1, queue);
   }
 
   reset(): void {
     this.#features = 0n;
     this.#mtu = this.#mtuLimit;
     this.#moved = false;
+    this.#usePairs(null);
     if (this.#ownMac !== null) this.setMac(this.#ownMac);
     this.#setStatus(this.#status & ~NetStatus.ANNOUNCE);
     this.filter.reset(false);
@@ -207,15 +215,17 @@ export class NetDevice implements Device, GuestSide, ControlTarget {
 
   save(): Uint8Array {
     const { filter } = this;
-    return encodeState({ filter, mtu: this.#mtu ?? 0 });
+    return encodeState({ filter, mtu: this.#mtu ?? 0, pairs: this.#pairs ?? 0 });
   }
 
   load(state: Uint8Array): void {
-    const { mtu } = decodeState(state, this.filter);
+    const { mtu, pairs } = decodeState(state, this.filter, this.maxPairs);
     if (mtu > 0) this.mtu(mtu);
+    if (pairs > 0) this.#usePairs(pairs);
     if (has(this.#features, NetFeature.CTRL_MAC_ADDR)) this.setMac(this.filter.mac);
     this.filterChanged();
     this.#moved = true;
+    this.#host.log.info("The interface has moved here", { mtu });
     this.#announce();
   }
 
@@ -226,8 +236,24 @@ export class NetDevice implements Device, GuestSide, ControlTarget {
   }
 
   setLink(up: boolean): void {
-    const { LINK_UP } = NetStatus;
-    this.#setStatus(up ? this.#status | LINK_UP : this.#status & ~LINK_UP);
+    this.#portUp = up;
+    this.#updateLink();
+  }
+
+  // What the operator asks for.
+
+  /** Something that ends with the interface. */
+  owns(thing: Disposable): void {
+    this.#owned = thing;
+  }
+
+  /** Takes the interface off the host side, or puts it back. */
+  wantLink(up: boolean): void {
+    if (up === this.#wanted) return;
+    this.#wanted = up;
+    this.#host.log.info(up ? "The link is put up" : "The link is taken down");
+    this.#updateLink();
+    this.#steer();
   }
 
   // What the control queue asks for.
@@ -244,6 +270,7 @@ export class NetDevice implements Device, GuestSide, ControlTarget {
 
   setPairs(pairs: number): void {
     this.#host.log.debug("The driver uses queue pairs", { pairs });
+    this.#usePairs(pairs);
   }
 
   setGuestOffloads(features: bigint): boolean {
@@ -258,8 +285,24 @@ export class NetDevice implements Device, GuestSide, ControlTarget {
   }
 
   [Symbol.dispose](): void {
+    this.#owned?.[Symbol.dispose]();
     this.#port[Symbol.dispose]();
     this.#capture?.[Symbol.dispose]();
+  }
+
+  #usePairs(pairs: number | null): void {
+    this.#pairs = pairs;
+    this.#steer();
+  }
+
+  #steer(): void {
+    this.#steering.limit = this.#wanted ? (this.#pairs ?? this.maxPairs) : 0;
+  }
+
+  #updateLink(): void {
+    const { LINK_UP } = NetStatus;
+    const up = this.#portUp && this.#wanted;
+    this.#setStatus(up ? this.#status | LINK_UP : this.#status & ~LINK_UP);
   }
 
   /** Tells the port and the receivers what the guest takes. */

@@ -4,6 +4,7 @@ import { type AnyDevice, defineDevice, type Host } from "../../core/device.ts";
 import { CaptureFile } from "./capture.ts";
 import { NetDevice } from "./device.ts";
 import { parseMac } from "./mac.ts";
+import { Monitor } from "./monitor.ts";
 import type { Port } from "./port.ts";
 import { openPorts } from "./ports/mod.ts";
 import {
@@ -83,6 +84,12 @@ export const netOptions = Type.Object({
     maximum: 1_000_000,
     description: "With --switch: seconds until an address that is silent is forgotten",
   }),
+  monitor: Type.Optional(
+    Type.String({
+      placeholder: "PATH",
+      description: 'Take commands on a socket: "link up", "link down", "counters"',
+    }),
+  ),
   pcap: Type.Optional(
     Type.String({ placeholder: "FILE", description: "Write all frames to a pcapng file" }),
   ),
@@ -132,7 +139,12 @@ function openAll(options: NetOptions, hosts: readonly NetHost[]) {
   try {
     const capture =
       options.pcap === undefined ? null : new CaptureFile(options.pcap, hosts[0]!.log);
-    return hosts.map((host, i) => openInterface(options, host, ports[i]!, capture, i));
+    const opened = hosts.map((host, i) => openInterface(options, host, ports[i]!, capture, i));
+    if (options.monitor !== undefined) {
+      const devices = opened.map(({ device }) => device);
+      devices[0]!.owns(new Monitor(options.monitor, hosts[0]!, devices));
+    }
+    return opened;
   } catch (error) {
     for (const port of ports) port[Symbol.dispose]();
     throw error;

@@ -1,6 +1,6 @@
 /**
  * What a frame's header leaves to be done, done here: for a guest that takes no open checksums or no
- * uncut TCP packets, and gets them from one that sends them. The slow way: it copies.
+ * uncut packets, and gets them from one that sends them. The slow way: it copies.
  */
 import { HostChain } from "../../core/host-chain.ts";
 import { Frame } from "./frame.ts";
@@ -8,12 +8,27 @@ import { ETHERNET_HEADER, Gso, MAX_FRAME, VLAN_TAG } from "./wire.ts";
 
 const ETHERTYPE_VLAN = 0x8100;
 const TCP = 6;
+const UDP = 17;
+/** Where a header has its checksum. */
+const TCP_CHECKSUM = 16;
 const UDP_CHECKSUM = 6;
 const IPV4_HEADER = 20;
 const IPV6_HEADER = 40;
 const TCP_HEADER = 20;
+const UDP_HEADER = 8;
 const FIN_PSH = 0x09;
 const CWR = 0x80;
+/** What UDP has in place of 0, which says that there is no checksum. */
+const ZERO_CHECKSUM = 0xffff;
+
+/** Where the parts of an uncut packet begin. */
+interface Packet {
+  readonly ip: number;
+  readonly transport: number;
+  readonly data: number;
+  readonly v4: boolean;
+  readonly udp: boolean;
+}
 
 /** Adds 16-bit numbers in network order. */
 function sum(view: DataView, from: number, to: number, start = 0): number {
@@ -38,10 +53,10 @@ export class Software {
   readonly #frame = new Frame();
 
   /**
-   * Hands what a frame becomes to `deliver`. False when it cannot be done: the packet is of another kind,
-   * or its headers make no sense.
+   * Hands what a frame becomes to `deliver`, until that takes no more. False when it cannot be done: the
+   * packet is of another kind, or its headers make no sense.
    */
-  finish(frame: Frame, deliver: (frame: Frame) => void): boolean {
+  finish(frame: Frame, deliver: (frame: Frame) => boolean): boolean {
     frame.chain.read(this.#input.bytes.subarray(0, frame.length), frame.at);
     if (frame.gsoType === Gso.NONE) {
       this.#fillChecksum(frame);
@@ -50,44 +65,58 @@ export class Software {
       deliver(this.#frame);
       return true;
     }
-    const type = frame.gsoType & ~Gso.ECN;
-    if (type !== Gso.TCPV4 && type !== Gso.TCPV6) return false;
-    return this.#segment(frame, type === Gso.TCPV4, deliver);
+    const packet = this.#examine(frame);
+    if (packet === null) return false;
+    this.#segment(frame, packet, deliver);
+    return true;
   }
 
   #fillChecksum({ csumStart, csumOffset, length }: Frame): void {
     const value = fold(sum(this.#in, csumStart, length));
-    // Of UDP, 0 says that there is none.
-    const written = value === 0 && csumOffset === UDP_CHECKSUM ? 0xffff : value;
+    const written = value === 0 && csumOffset === UDP_CHECKSUM ? ZERO_CHECKSUM : value;
     this.#in.setUint16(csumStart + csumOffset, written);
   }
 
-  /** Cuts a TCP packet into ones of `gsoSize` bytes each. */
-  #segment(frame: Frame, v4: boolean, deliver: (frame: Frame) => void): boolean {
-    const { length, gsoSize, csumStart: tcp } = frame;
+  /** Finds the headers of an uncut packet. Null when they do not fit what the frame says. */
+  #examine({ length, gsoType, csumStart: transport }: Frame): Packet | null {
     const input = this.#in;
+    const type = gsoType & ~Gso.ECN;
+    const udp = type === Gso.UDP_L4;
+    if (!udp && type !== Gso.TCPV4 && type !== Gso.TCPV6) return null;
     const tagged = input.getUint16(ETHERNET_HEADER - 2) === ETHERTYPE_VLAN;
     const ip = ETHERNET_HEADER + (tagged ? VLAN_TAG : 0);
-    if (tcp < ip + (v4 ? IPV4_HEADER : IPV6_HEADER) || tcp + TCP_HEADER > length) return false;
-    const version = input.getUint8(ip);
-    if (version >> 4 !== (v4 ? 4 : 6) || input.getUint8(ip + (v4 ? 9 : 6)) !== TCP) return false;
+    const shortest = udp ? UDP_HEADER : TCP_HEADER;
+    if (transport < ip + IPV4_HEADER || transport + shortest > length) return null;
+    const version = input.getUint8(ip) >> 4;
+    const v4 = version === 4;
+    if (!v4 && version !== 6) return null;
+    if (!udp && v4 !== (type === Gso.TCPV4)) return null;
     // Without extension headers, of which there are hardly any.
-    if (tcp !== ip + (v4 ? (version & 15) * 4 : IPV6_HEADER)) return false;
-    const data = tcp + (input.getUint8(tcp + 12) >> 4) * 4;
-    if (data < tcp + TCP_HEADER || data >= length) return false;
+    const size = v4 ? (input.getUint8(ip) & 15) * 4 : IPV6_HEADER;
+    const protocol = udp ? UDP : TCP;
+    if (transport !== ip + size || input.getUint8(ip + (v4 ? 9 : 6)) !== protocol) return null;
+    const own = udp ? UDP_HEADER : (input.getUint8(transport + 12) >> 4) * 4;
+    const data = transport + own;
+    if (own < shortest || data >= length) return null;
+    return { ip, transport, data, v4, udp };
+  }
+
+  /** Cuts a packet into ones with `gsoSize` bytes of data each, which may be as few as the sender likes. */
+  #segment({ length, gsoSize }: Frame, packet: Packet, deliver: (frame: Frame) => boolean): void {
+    const { data, transport, udp } = packet;
     const headers = this.#input.bytes.subarray(0, data);
     for (let at = data, index = 0; at < length; at += gsoSize, index++) {
       const size = Math.min(gsoSize, length - at);
+      const end = data + size;
       this.#output.bytes.set(headers);
       this.#output.bytes.set(this.#input.bytes.subarray(at, at + size), data);
-      const last = at + size === length;
-      this.#finishTcp(tcp, { index, last, sequence: at - data });
-      this.#finishIp(ip, tcp, data + size, v4, index);
-      this.#output.select(0, data + size);
-      this.#frame.plain(this.#output, 0, data + size);
-      deliver(this.#frame);
+      if (udp) this.#out.setUint16(transport + 4, end - transport);
+      else this.#finishTcp(transport, { index, last: at + size === length, sequence: at - data });
+      this.#finishIp(packet, end, index);
+      this.#output.select(0, end);
+      this.#frame.plain(this.#output, 0, end);
+      if (!deliver(this.#frame)) return;
     }
-    return true;
   }
 
   #finishTcp(tcp: number, piece: { index: number; last: boolean; sequence: number }): void {
@@ -100,7 +129,7 @@ export class Software {
   }
 
   /** Lengths and both checksums, of a packet that ends at `end`. */
-  #finishIp(ip: number, tcp: number, end: number, v4: boolean, index: number): void {
+  #finishIp({ ip, transport, v4, udp }: Packet, end: number, index: number): void {
     const out = this.#out;
     const addresses = v4 ? ip + 12 : ip + 8;
     const addressesEnd = v4 ? ip + IPV4_HEADER : ip + IPV6_HEADER;
@@ -108,10 +137,12 @@ export class Software {
       out.setUint16(ip + 2, end - ip);
       out.setUint16(ip + 4, out.getUint16(ip + 4) + index);
       out.setUint16(ip + 10, 0);
-      out.setUint16(ip + 10, fold(sum(out, ip, tcp)));
+      out.setUint16(ip + 10, fold(sum(out, ip, transport)));
     } else out.setUint16(ip + 4, end - ip - IPV6_HEADER);
-    out.setUint16(tcp + 16, 0);
-    const pseudo = sum(out, addresses, addressesEnd, TCP + end - tcp);
-    out.setUint16(tcp + 16, fold(sum(out, tcp, end, pseudo)));
+    const checksum = transport + (udp ? UDP_CHECKSUM : TCP_CHECKSUM);
+    out.setUint16(checksum, 0);
+    const pseudo = sum(out, addresses, addressesEnd, (udp ? UDP : TCP) + end - transport);
+    const value = fold(sum(out, transport, end, pseudo));
+    out.setUint16(checksum, udp && value === 0 ? ZERO_CHECKSUM : value);
   }
 }

@@ -1,6 +1,6 @@
 /**
- * The data plane makes no object per request: neither the rings, nor the block device, nor the
- * whole back-end on its socket. bench/allocation.ts measures that in a process of its own.
+ * The data plane makes no object per request: neither the rings, nor the block and network
+ * devices, nor the whole back-end on its socket. bench/allocation.ts measures that in a process of its own.
  */
 import assert from "node:assert/strict";
 import { join } from "node:path";
@@ -35,6 +35,9 @@ const cases = [
   { name: "blk, ram, writes", limit: object },
   { name: "blk, file, reads", limit: object },
   { name: "blk, file, writes", limit: object },
+  { name: "net, null", limit: object },
+  { name: "net, loopback", limit: object },
+  { name: "net, switch", limit: object },
   { name: "program, file, mixed, depth 64", limit: wakeUp },
 ];
 

@@ -27,6 +27,8 @@ export interface GuestOptions {
   kernelArguments?: string;
   /** Memory that can be plugged in besides, in MiB. */
   pluggable?: number;
+  /** Words before QEMU's command, as for a network namespace. */
+  prefix?: readonly string[];
   /** Wait for a guest that migrates to here (`migrate-incoming`) instead of booting one. */
   incoming?: boolean;
 }
@@ -46,7 +48,12 @@ export const bootTimeoutMs = 60_000;
 export async function bootGuest(options: GuestOptions): Promise<Guest> {
   const path = (name: string) => join(options.folder, name);
   const lines = await Promise.all([listen(path("command")), listen(path("qmp"))]);
-  const qemu = start("qemu", [lab.run, "qemu-system-x86_64", ...qemuArguments(options)]);
+  const qemu = start("qemu", [
+    ...(options.prefix ?? []),
+    lab.run,
+    "qemu-system-x86_64",
+    ...qemuArguments(options),
+  ]);
   const log = () => `${tail(path("console.log"))}\n${qemu.log()}`.trim();
   const stop = async () => {
     for (const line of lines) line.close();

@@ -8,7 +8,7 @@ import { lab } from "./lab.ts";
 import { type Running, start } from "./processes.ts";
 import { until, within } from "./wait.ts";
 
-const hostNc = `${lab.run} busybox nc`;
+export const hostNc = `${lab.run} busybox nc`;
 const timeoutMs = 80_000;
 const md5 = (data: Uint8Array) => createHash("md5").update(data).digest("hex");
 
@@ -16,15 +16,15 @@ const md5 = (data: Uint8Array) => createHash("md5").update(data).digest("hex");
  * A netcat that ends when the other side has sent all. It reads from a pipe that nobody writes to: one
  * with nothing to send would tell its peer at once, which ends on that.
  */
-const receive = (port: number, into: string, nc: string) =>
+export const receive = (port: number, into: string, nc: string) =>
   `rm -f ${into}.pipe; mkfifo ${into}.pipe; exec 3<>${into}.pipe; ${nc} -l -p ${port} <&3 >${into}`;
 
 /** A command line of the lab's shell in the namespace. */
-const inside = (namespace: Namespace, command: string): Running =>
+export const inside = (namespace: Namespace, command: string): Running =>
   start("nc", namespace.command(lab.run, "busybox", "sh", "-c", command));
 
 /** Whether somebody listens on a TCP port of the namespace that a process is in; null when not. */
-function listensOn(pid: number, port: number): true | null {
+export function listensOn(pid: number, port: number): true | null {
   const LISTEN = "0A";
   const local = `:${port.toString(16).toUpperCase().padStart(4, "0")}`;
   const lines = ["tcp", "tcp6"].flatMap((name) =>
@@ -62,6 +62,43 @@ export async function sendFromGuest(
   await sending;
   await within(10_000, server.ended, "nc to end");
   assert.equal(md5(readFileSync(file)), wanted.split(" ")[0]);
+}
+
+export interface Transfer {
+  readonly from: Channel;
+  readonly to: Channel;
+  /** Of the receiving guest. */
+  readonly address: string;
+  readonly mebibytes: number;
+  /** Seconds between two mebibytes. */
+  readonly pause?: number;
+}
+
+/**
+ * One guest sends random data to another; `during` happens meanwhile, and tells on which channel the
+ * receiver is heard from then on.
+ */
+export async function sendBetween(
+  { from, to, address, mebibytes, pause = 0 }: Transfer,
+  during: () => Promise<Channel> = async () => to,
+): Promise<void> {
+  const wanted = await from.run(
+    `dd if=/dev/urandom of=/tmp/data bs=1M count=${mebibytes} 2>/dev/null; md5sum </tmp/data`,
+  );
+  const got = `${receive(5002, "/tmp/got", "nc")}; md5sum </tmp/got >/tmp/sum.new; mv /tmp/sum.new /tmp/sum`;
+  await to.run(`rm -f /tmp/sum; (${got}) >/dev/null 2>&1 &`);
+  await to.run(
+    "for i in $(seq 100); do grep -q ':138A .* 0A ' /proc/net/tcp* && break; usleep 50000; done",
+  );
+  const piece = `dd if=/tmp/data bs=1M skip=$i count=1 2>/dev/null; sleep ${pause}`;
+  const data =
+    pause === 0 ? "cat /tmp/data" : `for i in $(seq 0 ${mebibytes - 1}); do ${piece}; done`;
+  const sending = from.run(`(${data}) | nc ${address} 5002`, { timeoutMs });
+  sending.catch(() => {});
+  const heard = await during();
+  await sending;
+  const sum = "for i in $(seq 100); do [ -e /tmp/sum ] && break; usleep 100000; done; cat /tmp/sum";
+  assert.equal(await heard.run(sum), wanted);
 }
 
 /** The guest gets random data. */

@@ -2,31 +2,7 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
-import { installed, Testpmd } from "../../bench/lib/testpmd.ts";
-import { runtime } from "../../ffi/mod.ts";
-import { Folder } from "../support/folder.ts";
-import { launcher } from "../support/program.ts";
-import { Program } from "../tools/process.ts";
-
-if (!installed && process.env.RINGSIDE_REQUIRE_ALL === "1") throw new Error("no dpdk-testpmd");
-const skip = installed ? false : "no dpdk-testpmd: Debian has it in dpdk-dev";
-
-interface Counters {
-  readonly txFrames: number;
-  readonly txInvalid: number;
-  readonly rxFrames: number;
-  readonly rxDropped: number;
-}
-
-/** What each device of a program says of itself at its front-end's end. */
-function countersOf(program: Program): Counters[] {
-  return [...program.stderr.matchAll(/Frames so far \((.*?)\)/g)].map(
-    ([, text]) =>
-      Object.fromEntries(
-        text!.split(", ").map((pair) => [pair.split("=")[0], Number(pair.split("=")[1])]),
-      ) as unknown as Counters,
-  );
-}
+import { dpdkProblem, NetProgram, sum, withFront } from "./dpdk.ts";
 
 async function exchange(
   args: readonly string[],
@@ -35,33 +11,18 @@ async function exchange(
   mode: readonly string[],
   start: string,
 ) {
-  using folder = new Folder();
-  const sockets = Array.from({ length: ports }, (_, i) => folder.at(`s${i}`));
-  const command = [...args, ...sockets.map((socket) => `--socket-path=${socket}`)];
-  const env = { RINGSIDE_RUNTIME: runtime.name };
-  const program = new Program(launcher("vhost-user-net"), command, {
-    socket: sockets.at(-1)!,
-    env,
-  });
-  await program.ready();
-  const vdevs = sockets.map((path) => `net_virtio_user,path=${path},queue_size=256,${settings}`);
-  const front = await new Testpmd({ vdevs, cpu: 1, args: mode }).ready();
-  try {
+  await using program = await NetProgram.start(args, ports);
+  const vdevs = program.sockets.map((_, i) => program.vdev(i, settings));
+  const { rx, tx } = await withFront(vdevs, mode, async (front) => {
     await front.command(start);
     await sleep(500);
     await front.command("stop");
     await sleep(300);
-    const { rx, tx } = await front.stats();
-    await front.stop();
-    for (let i = 0; i < 100 && countersOf(program).length < ports; i++) await sleep(20);
-    const all = countersOf(program);
-    assert.equal(all.length, ports, program.stderr);
-    const sum = (name: keyof Counters) => all.reduce((total, each) => total + each[name], 0);
-    return { rx, tx, sent: sum("txFrames"), invalid: sum("txInvalid"), got: sum("rxFrames") };
-  } finally {
-    await front.stop();
-    await program.stop();
-  }
+    return front.stats();
+  });
+  const all = await program.counters();
+  const [sent, invalid, got] = [sum(all, "txFrames"), sum(all, "txInvalid"), sum(all, "rxFrames")];
+  return { rx, tx, sent, invalid, got };
 }
 
 const kinds = [
@@ -74,7 +35,7 @@ const kinds = [
   "queues=2",
 ];
 
-describe("the network device with a DPDK front-end", { skip }, () => {
+describe("the network device with a DPDK front-end", { skip: dpdkProblem() }, () => {
   for (const kind of kinds) {
     const queues = kind.includes("queues=2") ? 2 : 1;
     const more = queues === 2 ? ["--rxq=2", "--txq=2"] : [];

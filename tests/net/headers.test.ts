@@ -185,6 +185,35 @@ describe("headers of a network driver", () => {
     assert.ok(arrives(own));
   });
 
+  it("gives frames to the pairs that the driver says it uses", () => {
+    using driver = NetDriver.connect(program.socket, {
+      features: control,
+      pairs: 2,
+      controlSize: 16,
+    });
+    const [first, second] = driver.pairs;
+    const cameBy = () => {
+      second!.send(makeFrame(60));
+      return [first!, second!].findIndex((pair) => pair.receive(50) !== null);
+    };
+    assert.equal(cameBy(), 0, "the first one to begin with");
+    assert.ok(driver.command(4, 0, 2, 0));
+    assert.equal(cameBy(), 1);
+    // It goes on that way after a pause.
+    driver.frontend.start(driver.frontend.stop());
+    assert.equal(cameBy(), 1);
+    assert.ok(driver.command(4, 0, 1, 0));
+    assert.equal(cameBy(), 0);
+    assert.ok(driver.command(4, 0, 2, 0));
+    assert.equal(cameBy(), 1);
+  });
+
+  it("uses all pairs of a driver that does not say", () => {
+    using driver = NetDriver.connect(program.socket, { pairs: 2 });
+    driver.pairs[1]!.send(makeFrame(60));
+    assert.ok(driver.pairs[1]!.receive());
+  });
+
   it("takes over the state of another program", () => {
     using from = NetDriver.connect(program.socket, {
       features: control,

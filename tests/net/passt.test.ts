@@ -1,41 +1,23 @@
 /** passt at the other end of a stream: it gives the guest an address. */
 import assert from "node:assert/strict";
-import { spawn, spawnSync } from "node:child_process";
-import { chmodSync } from "node:fs";
+import { spawn } from "node:child_process";
 import { describe, it } from "node:test";
 import { NetDriver } from "../../frontend/mod.ts";
 import { Folder } from "../support/folder.ts";
-import { isListening } from "../support/process-status.ts";
 import { launcher, Program, until } from "../support/program.ts";
-import { Namespace, tapProblem } from "./namespace.ts";
+import { Namespace } from "./namespace.ts";
 import { dhcpDiscover } from "./packets.ts";
+import { passtCommand, passtListens, passtProblem } from "./passt.ts";
 
-function problem(): string | undefined {
-  if (spawnSync("passt", ["--version"]).error === undefined) return tapProblem();
-  if (process.env.RINGSIDE_REQUIRE_ALL === "1") throw new Error("no passt");
-  return "no passt";
-}
-
-describe("passt at the network device", { skip: problem() ?? false }, () => {
+describe("passt at the network device", { skip: passtProblem() ?? false }, () => {
   it("answers DHCP with the address that it has itself", () => {
     using namespace = new Namespace();
-    namespace.tap("up0", "192.0.2.2/24");
-    namespace.ip("route", "add", "default", "via", "192.0.2.1");
     using folder = new Folder();
-    // It gives up being root.
-    chmodSync(folder.path, 0o777);
     const socket = folder.at("passt");
-    const [program, ...args] = namespace.command("passt", "-f", "-s", socket);
+    const [program, ...args] = passtCommand(namespace, socket);
     const passt = spawn(program!, args, { stdio: "ignore" });
     try {
-      const there = () => {
-        try {
-          return isListening(socket, passt.pid!) ? true : null;
-        } catch {
-          return null;
-        }
-      };
-      until(there, "a listening passt");
+      until(() => passtListens(socket, passt.pid!), "a listening passt");
       using own = new Program([
         launcher("vhost-user-net"),
         `--stream=${socket}`,

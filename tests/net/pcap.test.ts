@@ -1,43 +1,12 @@
 /** `--pcap`: what tshark says of the file, or at least that the file is well-formed. */
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
-import { readFileSync } from "node:fs";
 import { describe, it } from "node:test";
 import { NetDriver } from "../../frontend/mod.ts";
 import { Folder } from "../support/folder.ts";
 import { launcher, Program } from "../support/program.ts";
+import { readCapture } from "./captures.ts";
 import { makeFrame } from "./frames.ts";
-
-interface Packet {
-  readonly data: Uint8Array;
-  /** 1 for what the guest got, 2 for what it sent. */
-  readonly direction: number;
-  /** Nanoseconds since 1970. */
-  readonly time: bigint;
-}
-
-/** The packets of a pcapng file; throws for one that is not as the format says. */
-function readCapture(path: string): Packet[] {
-  const bytes = readFileSync(path);
-  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
-  const packets: Packet[] = [];
-  for (let at = 0; at < bytes.length; ) {
-    const size = view.getUint32(at + 4, true);
-    assert.equal(view.getUint32(at + size - 4, true), size, "both lengths of a block");
-    assert.equal(size % 4, 0);
-    if (view.getUint32(at, true) === 6) {
-      const length = view.getUint32(at + 20, true);
-      const options = at + 28 + ((length + 3) & ~3);
-      assert.deepEqual([view.getUint16(options, true), view.getUint16(options + 2, true)], [2, 4]);
-      const time =
-        (BigInt(view.getUint32(at + 12, true)) << 32n) | BigInt(view.getUint32(at + 16, true));
-      const direction = view.getUint32(options + 4, true);
-      packets.push({ data: bytes.subarray(at + 28, at + 28 + length), direction, time });
-    }
-    at += size;
-  }
-  return packets;
-}
 
 describe("a capture", () => {
   it("has all frames of both directions", () => {

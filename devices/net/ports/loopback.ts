@@ -1,4 +1,4 @@
-/** A plug that leads back: what a guest sends comes back to it, on the queue pair it was sent on. */
+/** A plug that leads back: what a guest sends comes back to it, on the queue pair it was sent on if that is in use. */
 import type { Frame } from "../frame.ts";
 import { allOffloads } from "../offloads.ts";
 import { type GuestSide, type Port, Sent } from "../port.ts";
@@ -13,11 +13,15 @@ export class LoopbackPort implements Port {
   }
 
   send(frame: Frame, pair: number): number {
-    return this.#guest.receivers[pair]!.deliver(frame) ? Sent.DONE : Sent.DROPPED;
+    const { receivers } = this.#guest;
+    const own = receivers[pair]!;
+    return (own.running ? own : receivers[0]!).deliver(frame) ? Sent.DONE : Sent.DROPPED;
   }
 
   flush(pair: number): void {
-    this.#guest.receivers[pair]!.publish();
+    const { receivers } = this.#guest;
+    const own = receivers[pair]!;
+    (own.running ? own : receivers[0]!).publish();
   }
 
   [Symbol.dispose](): void {}

@@ -2,6 +2,7 @@
  * A stream socket, as QEMU's `-netdev stream` and passt have it: each frame after its length, four
  * bytes in network order. Nothing is lost here: whoever cannot take more makes the other side wait.
  */
+import { type BoundSocket, bindSocket } from "../../../core/bind-socket.ts";
 import { HostChain } from "../../../core/host-chain.ts";
 import type { Host, Watch } from "../../../core/mod.ts";
 import {
@@ -16,7 +17,6 @@ import {
   type Fd,
   Iovecs,
   libc,
-  listenUnix,
   SystemError,
 } from "../../../ffi/mod.ts";
 import { Frame } from "../frame.ts";
@@ -58,7 +58,7 @@ export class StreamPort implements Port {
   #guest!: GuestSide;
   #peer: Fd | null = null;
   #watch: Watch | null = null;
-  #listener: Fd | null = null;
+  #listener: BoundSocket | null = null;
   #listenerWatch: Disposable | null = null;
   #retry: Disposable | null = null;
   /** The guest has no buffers. */
@@ -122,20 +122,17 @@ export class StreamPort implements Port {
     this.#retry?.[Symbol.dispose]();
     this.#dropPeer();
     this.#listenerWatch?.[Symbol.dispose]();
-    this.#listener?.close();
+    this.#listener?.unlink();
+    this.#listener?.fd.close();
     this.#input[Symbol.dispose]();
     this.#output[Symbol.dispose]();
   }
 
   #listen(path: string): void {
-    try {
-      this.#listener = listenUnix(path);
-    } catch (error) {
-      throw explain(`listen on "${path}"`, error);
-    }
-    const { number } = this.#listener;
-    this.#listenerWatch = this.#host.watch(number, () => {
-      const peer = accept(this.#listener!);
+    this.#listener = bindSocket(path);
+    const { fd } = this.#listener;
+    this.#listenerWatch = this.#host.watch(fd.number, () => {
+      const peer = accept(fd);
       if (peer === null) return;
       // The latest one counts: an earlier one may be gone without a word.
       this.#dropPeer();
