@@ -15,6 +15,7 @@ const commands: Readonly<Record<string, Command>> = {
   },
   conform: async (args) => (await import("./conventions/conform.ts")).runConform(args),
   install: async (args) => (await import("./conventions/install.ts")).runInstall(args),
+  uninstall: async (args) => (await import("./conventions/uninstall.ts")).runUninstall(args),
 };
 
 async function printVersion(): Promise<number> {

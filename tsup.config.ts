@@ -5,8 +5,8 @@ const manifest = JSON.parse(readFileSync("package.json", "utf8")) as {
   exports: Record<string, string | { default: string }>;
 };
 
-/** Modules that are loaded by their URL and not by an import: the program, and Workers. */
-const loaded = ["cli", "core/pump-worker", "core/postcopy-worker"];
+/** Modules that are loaded by their URL and not by an import: programs, and Workers. */
+const loaded = ["cli", "conventions/embedded", "core/pump-worker", "core/postcopy-worker"];
 
 const exported = Object.values(manifest.exports)
   .filter((target) => typeof target === "object")

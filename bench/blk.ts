@@ -5,6 +5,7 @@
  */
 import { join } from "node:path";
 import { parseArgs } from "node:util";
+import { runVublk } from "../tests/tools/vublk.ts";
 import { type Bar, barChart } from "./lib/chart.ts";
 import { custom, launch } from "./lib/contenders.ts";
 import { fillFile, removeFolder } from "./lib/files.ts";
@@ -98,11 +99,12 @@ async function measure(line: Line, folder: string, load: string): Promise<Measur
   const results: Measured[] = [];
   try {
     const file = join(folder, "disk.img");
-    if (line.file) fillFile(file, megabytes * 2 ** 20);
+    if (line.file) fillFile(file, megabytes * 2 ** 20, line.piece);
     const all = line.contenders(runtimes).filter(({ ours }) => ours || !options["no-peers"]);
     for (const [i, contender] of [...all, ...options.with.map(custom)].entries()) {
       const program = await launch(contender, join(folder, `${i}.sock`), file, options.pin);
       competitors.push({ name: contender.name, ours: contender.ours, program });
+      if (line.first !== undefined) await runVublk(program.socket, line.first.split(" "));
     }
     for (const depth of depthsOf(line)) {
       const args = [...load.split(" "), "-d", `${depth}`];

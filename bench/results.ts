@@ -11,6 +11,8 @@ const names = [
   "allocation-bun",
   "allocation-deno",
   "blk",
+  "guest",
+  "endurance",
   "gpu",
   "net",
   "net-guest",

@@ -10,6 +10,8 @@ const benches = {
   allocation: { both: true, about: "what the data plane allocates per request" },
   blk: { both: false, about: "the block program against qemu-storage-daemon and C" },
   gpu: { both: false, about: "processor time of a full screen of the graphics program" },
+  endurance: { both: false, about: "memory over ten minutes of load" },
+  guest: { both: false, about: "the block program under fio in QEMU and dd in User-Mode Linux" },
   net: { both: false, about: "the network program against DPDK's net_vhost" },
   "net-guest": { both: false, about: "TCP of a guest at a tap against QEMU's own virtio-net" },
   startup: { both: false, about: "start, memory, and end on SIGTERM" },
@@ -28,8 +30,8 @@ All of them when no NAME is given. OPTIONs go to the benchmark:
   --lines=disk,ram      blk: which kinds of work (bench/lib/lines.ts); the others' figures stay
   --depths=1,32,128     blk: requests in flight
   --load=ARGUMENTS      blk: what vublk_bench does, in place of the line's own
-  --runs=N --time=S     blk, net, net-guest (--runs): runs of so many seconds per back-end and load
-  --runtimes=bun,deno   blk, net, net-guest: which of ours take part
+  --runs=N --time=S     blk, guest, net, net-guest (--runs): runs of so many seconds each
+  --runtimes=bun,deno   which of ours take part
   --with="NAME=COMMAND {socket} {file}"   blk: another back-end
   --no-peers            blk: without qemu-storage-daemon and the back-end in C
   --pin=CPU             blk: back-ends on one processor

@@ -13,7 +13,12 @@ import { fillFile, memoryFolder, removeFolder } from "./lib/files.ts";
 import { Report, type Row } from "./lib/report.ts";
 import { type Spread, spread } from "./lib/stats.ts";
 
-const { values: options } = parseArgs({ options: { quick: { type: "boolean", default: false } } });
+const { values: options } = parseArgs({
+  options: {
+    quick: { type: "boolean", default: false },
+    runtimes: { type: "string", default: "bun,deno" },
+  },
+});
 const starts = options.quick ? 5 : 25;
 const stops = options.quick ? 3 : 15;
 const DISK_SIZE = 64 * 2 ** 20;
@@ -153,7 +158,8 @@ function toRows(figures: Readonly<Record<string, Figures>>): Row[] {
 const folder = memoryFolder();
 try {
   const figures: Record<string, Figures> = {};
-  for (const runtime of ["bun", "deno"]) figures[runtime] = await measureRuntime(runtime, folder);
+  for (const runtime of options.runtimes.split(","))
+    figures[runtime] = await measureRuntime(runtime, folder);
   const report = new Report("startup");
   const title = "Start, memory and end of vhost-user-blk, median (min - max)";
   report.section(title, toRows(figures), figures);

@@ -50,9 +50,16 @@ export interface FoundDescriptor {
   readonly warnings: readonly string[];
 }
 
+/** A file that does not count, for a later folder has one of its name. */
+export interface HiddenDescriptor {
+  readonly path: string;
+  readonly by: FoundDescriptor;
+}
+
 export interface Discovery {
   /** The files that count, in the order in which libvirt tries them. */
   readonly found: readonly FoundDescriptor[];
+  readonly hidden: readonly HiddenDescriptor[];
   /** The first descriptor of each type. Empty when an error stops discovery. */
   readonly chosen: ReadonlyMap<string, FoundDescriptor>;
 }
@@ -64,24 +71,44 @@ function inspect(name: string, path: string, size: number): FoundDescriptor {
   if (size > LARGEST_FILE) return { ...base, error: `it has more than ${LARGEST_FILE} bytes` };
   let value: unknown;
   try {
-    value = JSON.parse(readFileSync(path, "utf8"));
+    value = parseStrictly(readFileSync(path));
   } catch (error) {
     return { ...base, error: `it cannot be read as JSON: ${(error as Error).message}` };
   }
   const { type, binary } = (value ?? {}) as Record<string, unknown>;
   if (typeof type !== "string") return { ...base, error: 'it has no "type"' };
   if (!isDeviceType(type)) return { ...base, type, error: `its type "${type}" is unknown` };
-  if (typeof binary !== "string") return { ...base, type, error: 'it has no "binary"' };
-  return { ...base, type, binary, error: null, warnings: warningsOf(value, binary) };
+  const known = typeof binary === "string" ? binary : null;
+  return { ...base, type, binary: known, error: null, warnings: warningsOf(value, known) };
 }
 
-function warningsOf(value: unknown, binary: string): string[] {
+/** As libvirt parses JSON: bytes that are no UTF-8 and a name twice in one object are errors too. */
+function parseStrictly(bytes: Uint8Array): unknown {
+  const text = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(bytes);
+  const value: unknown = JSON.parse(text);
+  // The text is valid from here on: only strings, brackets and commas matter.
+  const open: (Set<string> | null)[] = [];
+  for (const [token, string, colon] of text.matchAll(/("(?:[^"\\]|\\.)*")(\s*:)?|[{}[\]]/g)) {
+    if (token === "{") open.push(new Set());
+    else if (token === "[") open.push(null);
+    else if (token === "}" || token === "]") open.pop();
+    else if (colon !== undefined) {
+      const name = JSON.parse(string!) as string;
+      const names = open.at(-1)!;
+      if (names.has(name)) throw new Error(`"${name}" is there twice`);
+      names.add(name);
+    }
+  }
+  return value;
+}
+
+function warningsOf(value: unknown, binary: string | null): string[] {
   const [, errors] = Errors(descriptorSchema, value);
   const warnings = errors.map(({ instancePath, message }) => {
     const where = instancePath === "" ? "" : `"${instancePath.slice(1)}" `;
     return `it differs from vhost-user.json: ${where}${message}`;
   });
-  if (!binary.startsWith("/")) return warnings;
+  if (binary === null || !binary.startsWith("/")) return warnings;
   try {
     accessSync(binary, constants.X_OK);
   } catch {
@@ -121,13 +148,16 @@ export function discover(folders: readonly string[]): Discovery {
   const byName = new Map(all.map((file) => [file.name, file]));
   const counts = (file: FoundDescriptor) => byName.get(file.name) === file || !file.accessible;
   const found = all.filter(counts).sort((a, b) => Buffer.compare(bytesOf(a), bytesOf(b)));
+  const hidden = all
+    .filter((file) => !counts(file))
+    .map(({ path, name }) => ({ path, by: byName.get(name)! }));
   const chosen = new Map<string, FoundDescriptor>();
   if (found.every(({ error }) => error === null)) {
     for (const file of found) {
       if (file.type !== null && !chosen.has(file.type)) chosen.set(file.type, file);
     }
   }
-  return { found, chosen };
+  return { found, hidden, chosen };
 }
 
 /** libvirt orders names as C strings. */

@@ -3,6 +3,7 @@
  * vhost-user, "Backend program conventions", names the first three.
  */
 import { type TObject, type TSchema, Type } from "typebox";
+import { DEFAULT_POLL_US } from "../core/polling.ts";
 
 /** Options that every back-end program has. */
 export const commonOptions = Type.Object({
@@ -34,7 +35,7 @@ export const commonOptions = Type.Object({
     description: "Let a guest migrate to here and run before all of its memory has come",
   }),
   pollUs: Type.Integer({
-    default: 0,
+    default: DEFAULT_POLL_US,
     minimum: 0,
     maximum: 1_000_000,
     description: "Look for requests so many microseconds, while that pays, before sleeping",

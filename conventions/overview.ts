@@ -18,6 +18,7 @@ export async function overview(): Promise<string> {
   const commands = [
     ["conform", "Test a vhost-user back-end, whoever made it"],
     ["install", "Make devices known to libvirt, or check what it finds"],
+    ["uninstall", "Take back what install wrote"],
     ["help [DEVICE]", "Print this, or the options of a device"],
     ["--version", "Print the version"],
   ] as const;

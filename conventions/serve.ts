@@ -4,7 +4,7 @@ import { type Backend, type OfferOptions, openBackends } from "../core/backend.t
 import type { AnyDevice, DeviceDefinition } from "../core/device.ts";
 import { Log } from "../core/log.ts";
 import { Loop } from "../core/loop.ts";
-import { Polling } from "../core/polling.ts";
+import { DEFAULT_POLL_US, Polling } from "../core/polling.ts";
 import { SystemError } from "../ffi/mod.ts";
 import { bindSocket, inheritSocket } from "./socket.ts";
 import { completeOptions } from "./values.ts";
@@ -69,7 +69,7 @@ export async function runDevice(
   definition: AnyDevice,
   options: unknown,
   endpoints: readonly Endpoint[],
-  { log, signal, ready, events, pollUs = 0, ...offer }: RunContext,
+  { log, signal, ready, events, pollUs = DEFAULT_POLL_US, ...offer }: RunContext,
 ): Promise<void> {
   using loop = new Loop();
   if (events) loop.useEvents();

@@ -19,6 +19,8 @@ export class Drain {
   /** Chains until the clock is read again. */
   #unchecked = 1;
   #started = 0;
+  /** The handler left a chain where it was: the device resumes the queue when it can go on. */
+  stopped = false;
   /** `look` has loaded a chain. */
   #loaded = false;
   /** Told to look at an empty ring from time to time, instead of having the driver kick. */
@@ -49,6 +51,7 @@ export class Drain {
   run(): boolean {
     const queue = this.#queue;
     queue.draining = true;
+    this.stopped = false;
     try {
       const more = this.#handleAll();
       this.#publish();
@@ -84,7 +87,10 @@ export class Drain {
       }
       const head = queue.chain.head;
       const outcome = this.#handle();
-      if (outcome === STOP) return false;
+      if (outcome === STOP) {
+        this.stopped = true;
+        return false;
+      }
       if (outcome >= 0) {
         queue.complete(head, outcome);
         if (++staged === PUBLISH_BATCH) {

@@ -72,6 +72,8 @@ export class Loop implements Disposable {
   #polling: Polling | null = null;
   /** What asked to be looked at, and has to be told when the loop sleeps. */
   readonly #pollees: Pollee[] = [];
+  /** Looks at all of them, ever: what ends a look early must not keep events waiting. */
+  #turns = 0;
   /** Looking found work in this round. */
   #foundWork = false;
 
@@ -159,7 +161,7 @@ export class Loop implements Disposable {
     let lastYield = this.#now;
     let idle = false;
     while (!this.#stopped) {
-      const count = this.#round(this.#timeout(idle ? IDLE_YIELD : SETTLE_YIELD));
+      const count = this.#round(idle ? IDLE_YIELD : SETTLE_YIELD);
       idle = count === 0 && !this.#foundWork;
       const passed = this.#now - lastYield;
       const due = count < 0 || this.#visitSoon;
@@ -233,8 +235,8 @@ export class Loop implements Disposable {
   }
 
   /** One wait and all that follows from it. Returns the events' number, negative after a signal. */
-  #round(timeout: number): number {
-    const count = this.#wait(timeout);
+  #round(longest: number): number {
+    const count = this.#wait(longest);
     this.#inRound = true;
     for (let i = 0; i < count; i++) {
       this.#watchers[this.#poller.token(i)]?.callback(this.#poller.events(i));
@@ -248,8 +250,9 @@ export class Loop implements Disposable {
   }
 
   /** Waits for events, looking for work first where that pays. */
-  #wait(timeout: number): number {
+  #wait(longest: number): number {
     const polling = this.#polling;
+    const timeout = this.#timeout(longest);
     this.#foundWork = false;
     if (polling === null || timeout === 0) return this.#poller.wait(timeout);
     const start = this.#now;
@@ -259,9 +262,10 @@ export class Loop implements Disposable {
       for (const pollee of this.#pollees.splice(0)) pollee.rest();
       // What came just before that is work, and what it asks for comes first.
       if (this.#pollees.length > 0 || this.#deferred.length > 0) return this.#poller.wait(0);
+      this.#now = performance.now();
     }
-    const limit = this.#foundWork ? Math.min(timeout, SETTLE_YIELD) : timeout;
-    const count = this.#poller.wait(limit);
+    const most = this.#foundWork ? Math.min(longest, SETTLE_YIELD) : longest;
+    const count = this.#poller.wait(this.#timeout(most));
     if (count > 0) polling.worked(performance.now() - start);
     return count;
   }
@@ -276,8 +280,14 @@ export class Loop implements Disposable {
     let last = start;
     let end = start + polling.window(start);
     let worked = false;
-    for (let turn = 1; ; turn++) {
+    for (;;) {
+      this.#turns = (this.#turns + 1) | 0;
+      const turn = this.#turns;
       for (let i = 0; i < pollees.length; i++) worked = pollees[i]!.poll() || worked;
+      if (turn % EVENT_TURNS === 0) {
+        const count = this.#poller.wait(0);
+        if (count !== 0) return count;
+      }
       if (this.#deferred.length > 0) return 0;
       if (!worked && turn % CLOCK_TURNS !== 0) continue;
       const now = performance.now();
@@ -289,10 +299,6 @@ export class Loop implements Disposable {
         end = now + polling.window(now);
       } else if (polling.stolen(now - last, now)) return NOTHING;
       last = now;
-      if (turn % EVENT_TURNS === 0) {
-        const count = this.#poller.wait(0);
-        if (count !== 0) return count;
-      }
       if (now >= end) {
         if (!worked) polling.missed(now);
         return pollees.length > 0 ? NOTHING : 0;

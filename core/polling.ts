@@ -7,6 +7,8 @@
  * driver perhaps: it leaves off for a while, and longer each time.
  */
 
+/** The longest look by default: a driver that has to be woken answers sooner (docs/performance.md). */
+export const DEFAULT_POLL_US = 50;
 /** Gaps that make up the average, roughly. */
 const MEMORY = 8;
 /** Milliseconds more than several average gaps. */

@@ -423,7 +423,9 @@ export class Vring {
       return false;
     }
     this.#drainNow();
-    return true;
+    if (!this.#drain?.stopped) return true;
+    this.#context.loop.unpoll(this);
+    return false;
   }
 
   /** For the loop, which is about to sleep. */

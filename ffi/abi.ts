@@ -30,6 +30,7 @@ export const O_ACCMODE = 3;
 export const O_CREAT = 0o100;
 export const O_NONBLOCK = 0o4000;
 export const O_CLOEXEC = 0o2000000;
+export const O_NOATIME = 0o1000000;
 export const O_DIRECT = process.arch === "arm64" ? 0o200000 : 0o40000;
 
 export const F_DUPFD_CLOEXEC = 1030;
@@ -53,6 +54,8 @@ export const MAP_NORESERVE = 0x4000;
 export const MAP_FAILED = Number(0xffffffffffffffffn);
 export const MREMAP_MAYMOVE = 1;
 export const MREMAP_FIXED = 2;
+export const MADV_DONTNEED = 4;
+export const MADV_HUGEPAGE = 14;
 export const MADV_NOHUGEPAGE = 15;
 export const MADV_DONTDUMP = 16;
 

@@ -1,6 +1,6 @@
 /** Bun's side of the FFI. Never imported by Deno; `bun:ffi` stays a dynamic import so that a bundle
  *  that contains this file still loads there. */
-import type { ArgType, Functions, ResultType, Runtime, Signature } from "./symbols.ts";
+import type { ArgType, Functions, ProgramPlan, ResultType, Runtime, Signature } from "./symbols.ts";
 
 const { dlopen, ptr, toArrayBuffer } = await import("bun:ffi");
 
@@ -27,6 +27,30 @@ function bind<T extends Record<string, Signature>>(library: string, table: T): F
   return Object.fromEntries(bound) as Functions<T>;
 }
 
+/** Where Bun shows a program of one file its own modules. */
+const PROGRAM_MODULES = "file:///$bunfs/root/";
+
+const escapeRegExp = (text: string) => text.replace(/[$()*+.?[\\\]^{|}/]/g, "\\$&");
+
+async function compile({ entry, modules, root, specifiers, output }: ProgramPlan): Promise<void> {
+  const names = Object.keys(specifiers).map(escapeRegExp);
+  await Bun.build({
+    entrypoints: [entry, ...modules],
+    root,
+    target: "bun",
+    compile: { outfile: output, autoloadDotenv: false, autoloadBunfig: false },
+    plugins: [
+      {
+        name: "specifiers",
+        setup(build) {
+          const filter = new RegExp(`^(${names.join("|")})$`);
+          build.onResolve({ filter }, ({ path }) => ({ path: specifiers[path]! }));
+        },
+      },
+    ],
+  });
+}
+
 export const runtime: Runtime = {
   name: "bun",
   version: Bun.version,
@@ -44,4 +68,8 @@ export const runtime: Runtime = {
       },
     });
   },
+  programModules: import.meta.url.startsWith(PROGRAM_MODULES) ? PROGRAM_MODULES : null,
+  // Mapped guest memory counts as garbage to be collected, and would let the heap grow with it.
+  environment: { BUN_JSC_gcMaxHeapSize: `${128 * 2 ** 20}` },
+  compile,
 };

@@ -60,4 +60,8 @@ export const runtime: Runtime = {
         wanted === specifier ? { url: url.href, shortCircuit: true } : next(wanted, context),
     });
   },
+  programModules: null,
+  environment: {},
+  // Its programs unpack nothing and carry all of node_modules; Bun's do what is wanted.
+  compile: null,
 };

@@ -7,6 +7,7 @@ export { IOV_MAX, Iovecs } from "./iovec.ts";
 export { bytes, check, cString, errno, libc, runtime, SystemError } from "./libc.ts";
 export { Mapping, PAGE_SIZE, type Pages, Patchwork, WINDOW_SIZE, Window } from "./mapping.ts";
 export { createMemfd } from "./memfd.ts";
+export { PrivateMemory } from "./private-memory.ts";
 export {
   accept,
   connectUnix,
@@ -17,7 +18,7 @@ export {
   socketKind,
   socketPair,
 } from "./socket.ts";
-export type { Functions, Libc, Runtime, Signature } from "./symbols.ts";
+export type { Functions, Libc, ProgramPlan, Runtime, Signature } from "./symbols.ts";
 export {
   configureTap,
   detachTap,

@@ -18,6 +18,21 @@ declare const Bun: {
       module(specifier: string, load: () => Promise<{ exports: object; loader: "object" }>): void;
     }): void;
   }): void;
+  build(plan: {
+    entrypoints: string[];
+    root: string;
+    target: "bun";
+    compile: { outfile: string; autoloadDotenv: boolean; autoloadBunfig: boolean };
+    plugins: {
+      name: string;
+      setup(build: {
+        onResolve(
+          what: { filter: RegExp },
+          resolve: (found: { path: string }) => { path: string },
+        ): void;
+      }): void;
+    }[];
+  }): Promise<unknown>;
 };
 
 declare namespace Deno {

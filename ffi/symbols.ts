@@ -76,6 +76,10 @@ export const symbols = {
   readv: fn(["i32", "buffer", "i32"], "i32"),
   // ssize_t writev(int fd, const struct iovec *iov, int count)
   writev: fn(["i32", "buffer", "i32"], "i32"),
+  // ssize_t pread(int fd, void *data, size_t count, off_t offset), by address
+  pread: fn(["i32", "usize", "u32", "i64"], "i32"),
+  // ssize_t pwrite(int fd, const void *data, size_t count, off_t offset)
+  pwrite: fn(["i32", "usize", "u32", "i64"], "i32"),
   // ssize_t preadv(int fd, const struct iovec *iov, int count, off_t offset)
   preadv: fn(["i32", "buffer", "i32", "i64"], "i32"),
   // ssize_t preadv2(int fd, const struct iovec *iov, int count, off_t offset, int flags)
@@ -104,6 +108,8 @@ export const symbols = {
   mremap: fn(["usize", "usize", "usize", "i32", "usize"], "usize"),
   // void *memcpy(void *to, const void *from, size_t count), whose result nobody needs
   memcpy: fn(["usize", "usize", "u32"], "i32"),
+  // void *memset(void *to, int byte, size_t count), whose result nobody needs
+  memset: fn(["usize", "i32", "u32"], "i32"),
   // int munmap(void *address, size_t length)
   munmap: fn(["usize", "usize"], "i32"),
   // int madvise(void *address, size_t length, int advice)
@@ -122,6 +128,19 @@ export type Functions<T extends Record<string, Signature>> = {
 export type Libc = Functions<typeof symbols>;
 
 /** What a runtime must offer; `bun.ts` and `deno.ts` are the two that do. */
+/** What a program of one file is made of. Paths are absolute. */
+export interface ProgramPlan {
+  /** The module that is run. */
+  readonly entry: string;
+  /** Modules that are loaded by their URL, as those of Workers are. */
+  readonly modules: readonly string[];
+  /** The folder by which the program names `modules`; see `Runtime.programModules`. */
+  readonly root: string;
+  /** Files that bare specifiers stand for. */
+  readonly specifiers: Readonly<Record<string, string>>;
+  readonly output: string;
+}
+
 export interface Runtime {
   readonly name: "bun" | "deno";
   /** The runtime's own version, as `1.4.5`. */
@@ -134,4 +153,13 @@ export interface Runtime {
   addressOf(view: ArrayBufferView): number;
   /** Makes `specifier` mean the module at `url`, for every module loaded later, wherever it lies. */
   provide(specifier: string, url: URL): void;
+  /**
+   * In a program of one file: the URL of the folder that stands for its plan's `root`. Modules below
+   * it end in `.js`. Null elsewhere.
+   */
+  readonly programModules: string | null;
+  /** Environment variables that programs of this runtime want to be started with. */
+  readonly environment: Readonly<Record<string, string>>;
+  /** Makes a program of one file, with the runtime in it. Null where the runtime does not do that. */
+  readonly compile: ((plan: ProgramPlan) => Promise<void>) | null;
 }

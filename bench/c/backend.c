@@ -58,6 +58,8 @@ static char *disk;
 static uint64_t disk_size, accepted;
 static bool reply_ack;
 static int epoll_fd;
+/* The rings are looked at: drivers need not kick. */
+static bool looking;
 
 static void die(const char *what) { perror(what); exit(1); }
 
@@ -143,6 +145,7 @@ static unsigned drain(struct queue *q)
     if (q->last_avail == __atomic_load_n(&q->avail->idx, __ATOMIC_ACQUIRE)) {
       publish(q);
       staged = 0;
+      if (looking) return served;
       q->used->flags = 0;
       memcpy(&q->used->ring[q->size], &q->last_avail, 2);
       __atomic_thread_fence(__ATOMIC_SEQ_CST);
@@ -270,15 +273,17 @@ static void serve_front_end(int fd, uint64_t poll_us)
   for (unsigned i = 0; i < QUEUES; i++) queues[i] = (struct queue){ .kick = -1, .call = -1 };
   epoll_ctl(epoll_fd, EPOLL_CTL_ADD, fd, &socket_event);
   for (unsigned turn = 0;; turn++) {
-    bool spin = poll_us > 0 && now_us() < busy_until;
+    bool spin = poll_us > 0 && now_us() < busy_until, rest = looking && !spin;
     unsigned served = 0;
-    int n = spin && turn % 64 != 0 ? 0 : epoll_wait(epoll_fd, events, 16, spin ? 0 : -1);
+    looking = spin;
+    int n = spin && turn % 64 != 0 ? 0 : epoll_wait(epoll_fd, events, 16, spin || rest ? 0 : -1);
     for (int i = 0; i < n; i++) {
       if (events[i].data.u32 < QUEUES) served += drain(&queues[events[i].data.u32]);
-      else if (!handle(fd)) return;
+      else if (!handle(fd)) { looking = false; return; }
     }
-    if (spin) for (unsigned i = 0; i < QUEUES; i++)
-      if (queues[i].avail && queues[i].avail->idx != queues[i].last_avail) served += drain(&queues[i]);
+    /* A drain without `looking` asks for kicks again. */
+    if (spin || rest) for (unsigned i = 0; i < QUEUES; i++)
+      if (queues[i].avail && (rest || queues[i].avail->idx != queues[i].last_avail)) served += drain(&queues[i]);
     if (served > 0 && poll_us > 0) busy_until = now_us() + poll_us;
   }
 }
@@ -288,10 +293,12 @@ int main(int argc, char **argv)
   struct sockaddr_un name = { .sun_family = AF_UNIX };
   if (argc < 3) return 2;
   disk_size = strtoull(argv[2], NULL, 0);
-  int memory = memfd_create("disk", MFD_CLOEXEC);
-  if (memory < 0 || ftruncate(memory, disk_size)) die("memfd_create");
-  disk = mmap(NULL, disk_size, PROT_READ | PROT_WRITE, MAP_SHARED, memory, 0);
+  /* Huge pages, as ours. */
+  size_t page = 2 << 20;
+  disk = mmap(NULL, disk_size + page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (disk == MAP_FAILED) die("mmap");
+  disk = (char *)(((uintptr_t)disk + page - 1) & ~(page - 1));
+  madvise(disk, disk_size, MADV_HUGEPAGE);
   epoll_fd = epoll_create1(EPOLL_CLOEXEC);
   int listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
   strncpy(name.sun_path, argv[1], sizeof name.sun_path - 1);

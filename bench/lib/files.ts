@@ -3,6 +3,7 @@ import { randomFillSync } from "node:crypto";
 import {
   closeSync,
   existsSync,
+  fsyncSync,
   mkdirSync,
   mkdtempSync,
   openSync,
@@ -13,7 +14,7 @@ import {
 import { join } from "node:path";
 import { repository } from "../../tests/guest/lab.ts";
 
-const CHUNK = 4 * 2 ** 20;
+const MIB = 2 ** 20;
 /** statfs(2) `f_type` of tmpfs. */
 const TMPFS_MAGIC = 0x01021994;
 
@@ -36,12 +37,18 @@ export function removeFolder(path: string): void {
   rmSync(path, { recursive: true, force: true });
 }
 
-/** Writes `size` bytes of random data: holes would be read from one page of zeros. */
-export function fillFile(path: string, size: number): void {
-  const chunk = randomFillSync(new Uint8Array(new ArrayBuffer(CHUNK)));
+/**
+ * Writes `size` bytes of random data: holes would be read from one page of zeros. The data is on the disk when
+ * this returns, so that nothing is being written back while others measure. `piece`: bytes per write.
+ */
+export function fillFile(path: string, size: number, piece = 4 * MIB): void {
+  const chunk = randomFillSync(new Uint8Array(new ArrayBuffer(4 * MIB)));
   const fd = openSync(path, "w");
   try {
-    for (let at = 0; at < size; at += CHUNK) writeSync(fd, chunk, 0, Math.min(CHUNK, size - at));
+    for (let at = 0; at < size; at += piece) {
+      writeSync(fd, chunk, at % (4 * MIB), Math.min(piece, size - at));
+    }
+    fsyncSync(fd);
   } finally {
     closeSync(fd);
   }

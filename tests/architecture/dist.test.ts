@@ -168,4 +168,20 @@ describe("the installed package", () => {
     assert.deepEqual(result, [[7], [7, 7], [7, 7, 7]]);
     assert.deepEqual(await program.stop(), { code: 0, signal: null }, program.stderr);
   });
+
+  it("makes a program of one file of a device module, Worker included", async () => {
+    const socket = join(installed.project, "one-file.sock");
+    const prefix = join(installed.project, "one-file");
+    const module = join(installed.project, "one-file.mjs");
+    writeFileSync(module, lateDevice.replace("export default defineDevice({", "$& name: 'late',"));
+    run(installed.package, "ringside", "install", "--compile", module, `--prefix=${prefix}`);
+    const launcher = join(prefix, "libexec/ringside/vhost-user-late");
+    const program = await new Program(launcher, [`--socket-path=${socket}`], { socket }).ready();
+    const result = evaluate(`
+      import { RngDriver } from "@ringside/vhost/frontend";
+      const driver = RngDriver.connect(${JSON.stringify(socket)});
+      console.log(JSON.stringify([1, 2, 3].map((n) => [...driver.read(n)])));`);
+    assert.deepEqual(result, [[7], [7, 7], [7, 7, 7]]);
+    assert.deepEqual(await program.stop(), { code: 0, signal: null }, program.stderr);
+  });
 });

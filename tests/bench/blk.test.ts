@@ -1,40 +1,16 @@
-/**
- * A short run of the block benchmark: it must work and report, whatever the figures are. Those of
- * a busy machine say nothing.
- */
+/** Short runs of the block benchmark. */
 import assert from "node:assert/strict";
-import { join } from "node:path";
 import { describe, test } from "node:test";
 import { type Bar, barChart } from "../../bench/lib/chart.ts";
 import { runtime } from "../../ffi/mod.ts";
-import { repository } from "../guest/lab.ts";
-import { start } from "../guest/processes.ts";
 import { compilerMissing } from "../tools/build.ts";
+import { PATIENCE, runBench } from "./run-bench.ts";
 
-/** Milliseconds. */
-const patience = 60_000;
-
-async function bench(...options: string[]): Promise<string> {
-  const child = start("bench/blk.ts", [
-    process.execPath,
-    ...(runtime.name === "deno" ? ["run", "-A", "--no-check"] : []),
-    join(repository, "bench/blk.ts"),
-    "--quick",
-    "--runs=1",
-    "--time=0.1",
-    "--size=16",
-    `--runtimes=${runtime.name}`,
-    ...options,
-  ]);
-  const timer = setTimeout(() => child.stop("SIGKILL"), patience);
-  const status = await child.ended;
-  clearTimeout(timer);
-  assert.equal(status, 0, child.log());
-  return child.log();
-}
+const bench = (...options: string[]): Promise<string> =>
+  runBench("blk", "--runs=1", "--time=0.1", "--size=16", `--runtimes=${runtime.name}`, ...options);
 
 describe("the block benchmark", { skip: compilerMissing() ?? false }, () => {
-  test("reports each line with a ratio to its peer", { timeout: patience + 5_000 }, async () => {
+  test("reports each line with a ratio to its peer", { timeout: PATIENCE + 5_000 }, async () => {
     const report = await bench("--lines=ram,ram-polled");
     const rows = report.split("\n").filter((line) => line.includes(`ringside, ${runtime.name}`));
     assert.equal(rows.length, 2, report);
@@ -43,7 +19,7 @@ describe("the block benchmark", { skip: compilerMissing() ?? false }, () => {
   });
 
   test("measures files without peers, and slow flushes", {
-    timeout: patience + 5_000,
+    timeout: PATIENCE + 5_000,
   }, async () => {
     const report = await bench("--no-peers", "--lines=writes-tmpfs,flush");
     assert.match(report, new RegExp(`ringside, ${runtime.name} \\|\\s+\\d+\\.\\d+`));

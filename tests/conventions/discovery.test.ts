@@ -89,7 +89,10 @@ describe("discover()", () => {
       ["[]", /no "type"/],
       ["null", /no "type"/],
       [json("toaster"), /type "toaster" is unknown/],
-      ['{"type":"gpu"}', /no "binary"/],
+      ['{"type":"gpu","binary":"/bin/sh","tags":[],"tags":[]}', /"tags" is there twice/],
+      ['{"type":"gpu","binary":"/bin/sh","x":[{"a":1,"a":{}}]}', /"a" is there twice/],
+      ['{"type":"gpu","binary":"/bin/sh",}', /cannot be read as JSON/],
+      ['\ufeff{"type":"gpu","binary":"/bin/sh"}', /cannot be read as JSON/],
       [
         `{"type":"gpu","binary":"/bin/sh","description":"${"x".repeat(2 ** 20)}"}`,
         /more than 1048576/,
@@ -115,12 +118,15 @@ describe("discover()", () => {
       "low/1.json": json("gpu", "/nonexistent/gpu"),
       "low/2.json": JSON.stringify({ type: "gpu", binary: "/bin/sh" }),
       "low/3.json": json("gpu", "bin/relative"),
+      "low/4.json":
+        '{"type":"gpu","description":"{\\"a\\":[1],\\"a\\":2}","x":{"type":1},"y":["type"]}',
     });
     assert.deepEqual(errors, []);
-    assert.equal(warnings.length, 3);
+    assert.equal(warnings.length, 4);
     assert.match(warnings[0]!, /cannot be run: \/nonexistent\/gpu/);
     assert.match(warnings[1]!, /differs from vhost-user\.json: .*description/);
     assert.match(warnings[2]!, /"binary" /);
+    assert.match(warnings[3]!, /binary/);
   });
 });
 

@@ -97,7 +97,8 @@ describe("ringside install", () => {
     install(folder, "rng");
     folder.write("libexec/ringside/vhost-user-rng", "old", 0o600);
     install(folder, "rng");
-    assert.deepEqual(readdirSync(folder.at("libexec/ringside")), ["vhost-user-rng"]);
+    const names = ["installed.json", "vhost-user-rng"];
+    assert.deepEqual(readdirSync(folder.at("libexec/ringside")).sort(), names);
     assert.match(readFileSync(launcher(folder, "vhost-user-rng"), "utf8"), /^#!\/bin\/sh\n/);
     assert.equal(statSync(launcher(folder, "vhost-user-rng")).mode & 0o777, 0o755);
   });
@@ -159,6 +160,66 @@ describe("ringside install --check", () => {
     const { status, stdout } = check(folder);
     assert.equal(status, 0);
     assert.match(stdout, /warning: its binary cannot be run: \/nonexistent\/gpu/);
+  });
+
+  it("takes the first graphics card whose program answers, as libvirt does", () => {
+    using folder = new Folder();
+    install(folder, "gpu");
+    const program = (text: string, name: string) => {
+      const binary = folder.write(name, `#!/bin/sh\n${text}\n`, 0o755);
+      return JSON.stringify({ description: "x", type: "gpu", binary });
+    };
+    const others = {
+      "10-a.json": program("echo no render node >&2; exit 1", "a"),
+      "20-b.json": program("echo Options:", "b"),
+      "30-c.json": program(`echo '{"type":"gpu"}'`, "c"),
+      "40-d.json": '{"description":"x","type":"gpu"}',
+      "60-e.json": program("exit 1", "e"),
+    };
+    for (const [name, text] of Object.entries(others)) {
+      folder.write(`share/qemu/vhost-user/${name}`, text);
+    }
+    const { status, stdout } = check(folder);
+    assert.equal(status, 0);
+    assert.match(stdout, /10-a\.json: gpu: passed over: no render node\n/);
+    assert.match(stdout, /20-b\.json: gpu: passed over: its capabilities are no JSON/);
+    assert.match(stdout, /30-c\.json: gpu: passed over: its capabilities have no "features"/);
+    assert.match(stdout, /40-d\.json: gpu: passed over: it names no program/);
+    assert.match(stdout, /50-ringside-gpu\.json: gpu: chosen first/);
+    assert.match(stdout, /60-e\.json: gpu: after 50-ringside-gpu\.json/);
+    const why =
+      /\ngpu: libvirt starts \S+vhost-user-gpu: 50-ringside-gpu\.json is the first by name whose/;
+    assert.match(stdout, why);
+    folder.write("share/qemu/vhost-user/50-ringside-gpu.json", "");
+    assert.match(check(folder).stdout, /\ngpu: libvirt finds none whose program answers/);
+  });
+
+  it("warns of a card that needs a render node where there is none", () => {
+    using folder = new Folder();
+    const answer = JSON.stringify({ type: "gpu", features: ["render-node"] });
+    const binary = folder.write("card", `#!/bin/sh\necho '${answer}'\n`, 0o755);
+    const descriptor = JSON.stringify({ description: "x", type: "gpu", binary });
+    folder.write("share/qemu/vhost-user/50-card.json", descriptor);
+    const { status, stdout } = check(folder);
+    assert.equal(status, 0);
+    const there = existsSync("/dev/dri") && readdirSync("/dev/dri").some((n) => /^renderD/.test(n));
+    const warned = /warning: libvirt starts no domain with it: .* no render node/.test(stdout);
+    assert.equal(warned, !there);
+  });
+
+  it("says what a later folder hides, and which types libvirt starts", () => {
+    using folder = new Folder();
+    install(folder, "rng");
+    folder.write(
+      "share/qemu/vhost-user/50-fs.json",
+      '{"description":"x","type":"fs","binary":"/bin/sh"}',
+    );
+    const mask = folder.write("etc/qemu/vhost-user/50-ringside-rng.json", "");
+    const { stdout } = check(folder);
+    assert.ok(stdout.includes(`share/qemu/vhost-user/50-ringside-rng.json: hidden by ${mask}\n`));
+    assert.match(stdout, /\nfs: libvirt starts \/bin\/sh: 50-fs\.json is first by name\n/);
+    install(folder, "net");
+    assert.match(check(folder).stdout, /\nnet: libvirt starts no program of this type/);
   });
 
   it("is content with nothing, and installs nothing", () => {

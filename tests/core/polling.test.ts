@@ -1,6 +1,7 @@
 /** Looking for work instead of sleeping: when it is done, and that nothing is lost by it. */
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
+import { STOP } from "../../core/device.ts";
 import { Loop } from "../../core/loop.ts";
 import { Polling } from "../../core/polling.ts";
 import { createEventFd, EPOLLIN, signal } from "../../ffi/mod.ts";
@@ -105,6 +106,63 @@ describe("A loop that polls", () => {
     assert.equal(loop.poll(pollee), false);
     loop.pollWith(new Undisturbed(1));
     assert.equal(loop.poll(pollee), false);
+  });
+
+  test("hears of events however much there is to do, and whatever that defers", async () => {
+    using loop = new Loop();
+    using event = createEventFd();
+    let looks = 0;
+    const pollee = {
+      poll: () => {
+        looks++;
+        loop.defer(() => {});
+        return true;
+      },
+      rest: () => {},
+    };
+    loop.pollWith(new Undisturbed(1000));
+    let events = 0;
+    using _ = loop.watch(event.number, EPOLLIN, () => {
+      if (++events === 50) {
+        assert.ok(loop.poll(pollee));
+        looks = 0;
+      } else if (events === 60) loop.stop();
+    });
+    signal(event.number);
+    loop.after(5000, () => loop.stop());
+    await loop.run();
+    assert.equal(events, 60);
+    assert.ok(looks < 1000, `${looks} looks`);
+  });
+
+  test("does not look at a ring whose device leaves its chains", async () => {
+    using loop = new Loop();
+    loop.pollWith(new Undisturbed(1000));
+    const t = new VringHarness(loop);
+    try {
+      let handled = 0;
+      let leave = false;
+      t.device.handle = (chain) => {
+        handled++;
+        return leave ? STOP : chain.writableBytes;
+      };
+      const kick = t.start();
+      const driver = loop.every(0.2, () => {
+        t.ring.reap();
+        t.offer();
+        kickWith(kick);
+        if (handled < 100) return;
+        // The ring is looked at by now.
+        driver[Symbol.dispose]();
+        leave = true;
+        handled = 0;
+      });
+      loop.after(1000, () => loop.stop());
+      await loop.run();
+      assert.ok(leave && handled > 0 && handled < 10, `${handled} times`);
+    } finally {
+      t.dispose();
+    }
   });
 
   test("serves a ring without kicks, asks for them in the end, and loses nothing", async () => {

@@ -187,7 +187,7 @@ describe("Vring", () => {
     t.device.flush = () => void drains++;
     writer.close();
     await pause(20);
-    assert.ok(drains < 4, `${drains} rounds for nothing`);
+    assert.ok(drains < 20, `${drains} rounds for nothing`);
     t.offer();
     t.vring.setKick(createEventFd());
     await t.used(2);

@@ -7,6 +7,7 @@ import {
   statfsSync,
   statSync,
   truncateSync,
+  utimesSync,
   writeFileSync,
 } from "node:fs";
 import { join } from "node:path";
@@ -100,6 +101,15 @@ describe("The store", () => {
         const part = new ChainTransfer().select(chain, 0, 512, writable);
         assert.equal(writable ? store.read(part, 0) : store.write(part, 0), -EFAULT);
       }
+    });
+
+    test("leaves the access time alone", () => {
+      const path = makeFile("unread", PAGE);
+      const longAgo = new Date("2001-01-01T00:00:00Z");
+      utimesSync(path, longAgo, new Date());
+      using store = fileStore(path);
+      assert.equal(t.read(store, 0, 512).length, 512);
+      assert.equal(statSync(path).atimeMs, longAgo.getTime());
     });
 
     test("says what it cannot serve", () => {

@@ -43,7 +43,7 @@ export function withPrograms(folder: string, programs: Readonly<Record<string, s
   const made = spawnSync(lab.run, ["cpio", "-o", "-H", "newc", "--quiet"], {
     cwd: tree,
     input: `${names.join("\n")}\n`,
-    maxBuffer: 2 ** 26,
+    maxBuffer: 2 ** 28,
   });
   if (made.status !== 0) throw new Error(`cpio failed: ${made.stderr}`);
   const path = join(folder, "initrd.cpio");

@@ -18,7 +18,8 @@ export function drawing(seed: number): Buffer {
   return Buffer.from(pixels.buffer);
 }
 
-export interface GraphicalGuest extends Guest {
+/** What is done with a screen, from within the guest and from outside. */
+export interface Screen {
   /** Loads the driver, after a boot. */
   loadDriver(): Promise<void>;
   /** Fills /dev/fb0 with one of the drawings 0 and 1. */
@@ -31,39 +32,36 @@ export interface GraphicalGuest extends Guest {
   shows(pixels: Buffer): Promise<void>;
 }
 
-/** Boots a guest with a card, `id=gpu`, and loads its driver. `devices`: QEMU arguments. */
-export async function bootGraphical(
-  folder: string,
-  devices: string[],
-  programs: Readonly<Record<string, string>> = {},
-): Promise<GraphicalGuest> {
+export interface GraphicalGuest extends Guest, Screen {}
+
+/** A text cursor that blinks would make two pictures of one. */
+export const graphicalKernel = "vt.global_cursor_default=0";
+
+const modules = () => kernelModules("virtio-gpu");
+
+/** Makes an initial file system with the driver and the drawings. Returns its path, in `folder`. */
+export function graphicalInitrd(folder: string): string {
   for (const which of [0, 1]) writeFileSync(join(folder, `drawing-${which}`), drawing(which));
-  const modules = kernelModules("virtio-gpu");
   const drawings = Object.fromEntries(
     [0, 1].map((which) => [`drawing-${which}`, join(folder, `drawing-${which}`)]),
   );
-  const initrd = withPrograms(folder, { ...modules, ...drawings, ...programs });
-  // A text cursor that blinks would make two pictures of one.
-  const kernelArguments = "vt.global_cursor_default=0";
-  const guest = await bootGuest({ folder, devices, initrd, kernelArguments });
-  const load = Object.keys(modules).map((name) => `insmod /extra/${name} 2>/dev/null`);
+  return withPrograms(folder, { ...modules(), ...drawings });
+}
+
+/** The screen of a guest with that file system. `look` takes its picture. */
+export function screenOf({ run }: Pick<Guest, "run">, look: Screen["look"]): Screen {
+  const load = Object.keys(modules()).map((name) => `insmod /extra/${name} 2>/dev/null`);
   const console = "for t in /sys/class/vtconsole/vtcon1/bind; do [ ! -e $t ] ||";
-  const look = async () => {
-    const file = join(folder, "screen.ppm");
-    await guest.execute("screendump", { filename: file, device: "gpu" });
-    return readPixmap(file);
-  };
   return {
-    ...guest,
     async loadDriver() {
-      await guest.run(`${load.join("; ")}; [ -e /dev/fb0 ]`, { timeoutMs: 60_000 });
+      await run(`${load.join("; ")}; [ -e /dev/fb0 ]`, { timeoutMs: 60_000 });
     },
     async draw(which) {
-      await guest.run(`${console} echo 0 >$t; done; cat /extra/drawing-${which} >/dev/fb0`);
+      await run(`${console} echo 0 >$t; done; cat /extra/drawing-${which} >/dev/fb0`);
     },
     async write(text) {
       const clear = "\\033[2J\\033[H";
-      await guest.run(`${console} echo 1 >$t; done; printf '${clear}${text}\\n' >/dev/tty1`);
+      await run(`${console} echo 1 >$t; done; printf '${clear}${text}\\n' >/dev/tty1`);
     },
     look,
     async shows(pixels) {
@@ -77,4 +75,16 @@ export async function bootGraphical(
       });
     },
   };
+}
+
+/** Boots a guest with a card, `id=gpu`. `devices`: QEMU arguments. */
+export async function bootGraphical(folder: string, devices: string[]): Promise<GraphicalGuest> {
+  const initrd = graphicalInitrd(folder);
+  const guest = await bootGuest({ folder, devices, initrd, kernelArguments: graphicalKernel });
+  const look = async () => {
+    const file = join(folder, "screen.ppm");
+    await guest.execute("screendump", { filename: file, device: "gpu" });
+    return readPixmap(file);
+  };
+  return { ...guest, ...screenOf(guest, look) };
 }

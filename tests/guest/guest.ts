@@ -42,7 +42,7 @@ export interface Guest extends Channel, Qmp {
   stop(): Promise<void>;
 }
 
-const bootTimeoutMs = 60_000;
+export const bootTimeoutMs = 60_000;
 
 /** Boots a guest and waits until it takes commands. */
 export async function bootGuest(options: GuestOptions): Promise<Guest> {
@@ -98,11 +98,6 @@ export async function bootGuest(options: GuestOptions): Promise<Guest> {
 function qemuArguments({ folder, devices, processors = 2, memory = 512, ...rest }: GuestOptions) {
   const { pluggable = 0 } = rest;
   const plugged = `${memory}M,slots=4,maxmem=${memory + pluggable}M`;
-  const kernel = [
-    "console=ttyS0 channel=/dev/ttyS1 quiet panic=0 tsc=reliable mitigations=off nokaslr",
-    "nowatchdog audit=0 apparmor=0 cryptomgr.notests",
-    rest.kernelArguments ?? "",
-  ];
   return [
     ...["-nodefaults", "-no-user-config", "-display", "none", "-accel", "tcg"],
     ...["-smp", `${processors}`, "-m", pluggable === 0 ? `${memory}M` : plugged],
@@ -114,7 +109,7 @@ function qemuArguments({ folder, devices, processors = 2, memory = 512, ...rest 
       "-initrd",
       rest.initrd ?? lab.qemuInitrd,
       "-append",
-      kernel.join(" ").trim(),
+      kernelCommandLine(rest.kernelArguments),
     ],
     ...["-serial", `file:${join(folder, "console.log")}`],
     ...["-chardev", `socket,id=command,path=${join(folder, "command")}`],
@@ -126,13 +121,23 @@ function qemuArguments({ folder, devices, processors = 2, memory = 512, ...rest 
   ];
 }
 
-interface Line {
+/** What the guest's kernel is told. Its console is the first serial line, commands use the second. */
+export function kernelCommandLine(additions = ""): string {
+  const words = [
+    "console=ttyS0 channel=/dev/ttyS1 quiet panic=0 tsc=reliable mitigations=off nokaslr",
+    "nowatchdog audit=0 apparmor=0 cryptomgr.notests",
+    additions,
+  ];
+  return words.join(" ").trim();
+}
+
+export interface Line {
   readonly socket: Promise<Socket>;
   close(): void;
 }
 
 /** Listens for the one connection that QEMU makes. */
-function listen(path: string): Promise<Line> {
+export function listen(path: string): Promise<Line> {
   return new Promise((resolve, reject) => {
     let open: Socket | null = null;
     const server: Server = createServer();
@@ -152,6 +157,7 @@ function listen(path: string): Promise<Line> {
   });
 }
 
-function tail(path: string, bytes = 4_000): string {
+/** The end of a text file, if there is one. */
+export function tail(path: string, bytes = 4_000): string {
   return existsSync(path) ? readFileSync(path, "utf8").slice(-bytes) : "";
 }

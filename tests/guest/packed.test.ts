@@ -29,6 +29,8 @@ const disks = {
   vdc: "num-queues=1,event_idx=off,queue-size=64",
 } as const;
 const names = Object.keys(disks) as (keyof typeof disks)[];
+/** A guest without a processor of its own takes a second for a megabyte. */
+const mib = full ? 8 : 2;
 
 step(
   "Linux takes packed rings where the firmware had split ones",
@@ -49,7 +51,7 @@ step(
   "what is written reads back equal, with any kind of descriptors and events",
   async () => {
     for (const flags of ["", "oflag=direct"]) {
-      for (const name of names) await checkIo(guest, name, { mib: 8, flags });
+      for (const name of names) await checkIo(guest, name, { mib, flags });
     }
   },
   unsupported,
@@ -58,7 +60,7 @@ step(
 step(
   "small reads go round the ring many times",
   async () => {
-    const count = full ? 20_000 : 2000;
+    const count = full ? 20_000 : 1000;
     for (const name of names) await checkSmallReads(guest, name, { size: 512, count });
   },
   unsupported,
@@ -67,7 +69,7 @@ step(
 step(
   "mkfs.ext4, file copies and e2fsck -f work",
   async () => {
-    for (const name of names) await checkFileSystem(guest, name);
+    for (const name of full ? names : (["vdb"] as const)) await checkFileSystem(guest, name);
   },
   unsupported,
 );
@@ -82,7 +84,7 @@ step(
   "the guest is up again and does I/O after system_reset",
   async () => {
     await resetAfterWrite(guest);
-    for (const name of names) await checkIo(guest, name, { mib: 8 });
+    for (const name of names) await checkIo(guest, name, { mib });
   },
   unsupported,
 );

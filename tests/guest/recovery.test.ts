@@ -18,7 +18,9 @@ const { folder, step, owns, end } = scenario(
   labProblem() ?? compilerMissing(),
 );
 const unsupported = { notWithStandIn: "it has no device that completes late" };
-const KILLS = full ? 25 : 4;
+const KILLS = full ? 25 : 3;
+/** Milliseconds after which requests that are not completed are lost. */
+const LOST = full ? 30_000 : 10_000;
 const BLOCKS = 2048;
 const PROCESSES = 8;
 
@@ -85,11 +87,11 @@ async function startTraffic({ name }: Disk): Promise<void> {
 }
 
 /** Waits until the guest has completed so many requests more. */
-async function requests(name: string, count: number): Promise<void> {
+async function requests(name: string, count: number, timeoutMs = 30_000): Promise<void> {
   const done = `awk '{ print $1 + $5 }' /sys/block/${name}/stat`;
   const begun = Number(await guest.run(done));
   await until(
-    30_000,
+    timeoutMs,
     async () => (Number(await guest.run(done)) >= begun + count ? true : null),
     `${count} requests of ${name}`,
   );
@@ -158,7 +160,7 @@ for (const disk of untracked) {
         await sleep(100);
         await replace(disk);
         assert.equal(found(disk), 0);
-        lost = await requests(disk.name, 200).then(
+        lost = await requests(disk.name, 200, LOST).then(
           () => false,
           () => true,
         );
