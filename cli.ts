@@ -14,6 +14,7 @@ const commands: Readonly<Record<string, Command>> = {
     return 0;
   },
   conform: async (args) => (await import("./conventions/conform.ts")).runConform(args),
+  desktop: async (args) => (await import("./conventions/desktop.ts")).runDesktop(args),
   install: async (args) => (await import("./conventions/install.ts")).runInstall(args),
   uninstall: async (args) => (await import("./conventions/uninstall.ts")).runUninstall(args),
 };

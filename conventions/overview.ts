@@ -17,6 +17,7 @@ export async function overview(): Promise<string> {
   ] as const;
   const commands = [
     ["conform", "Test a vhost-user back-end, whoever made it"],
+    ["desktop", "Serve a screen, a keyboard and a tablet, used from a browser"],
     ["install", "Make devices known to libvirt, or check what it finds"],
     ["uninstall", "Take back what install wrote"],
     ["help [DEVICE]", "Print this, or the options of a device"],

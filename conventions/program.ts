@@ -6,9 +6,9 @@ import type { AnyDevice } from "../core/device.ts";
 import type { Log } from "../core/log.ts";
 import { capabilitiesOf } from "./capabilities.ts";
 import { programName } from "./help.ts";
-import type { Endpoint } from "./serve.ts";
+import type { Endpoint, Part } from "./serve.ts";
 import { ExitStatus, reportFailure, UsageError } from "./usage.ts";
-import type { CommandLine, CommonValues } from "./values.ts";
+import type { CommonValues } from "./values.ts";
 
 function endpointsOf(device: AnyDevice, { socketPath, fd }: CommonValues): Endpoint[] {
   if (socketPath.length > 0 && fd !== undefined) {
@@ -22,7 +22,11 @@ function endpointsOf(device: AnyDevice, { socketPath, fd }: CommonValues): Endpo
   throw new UsageError("Missing option: give --socket-path=PATH or --fd=FDNUM");
 }
 
-async function openLog(program: string, { logLevel, logFormat }: CommonValues): Promise<Log> {
+/** The log of a program, on stderr. */
+export async function openLog(
+  program: string,
+  { logLevel, logFormat }: CommonValues,
+): Promise<Log> {
   const [{ Log }, { logSink }] = await Promise.all([
     import("../core/log.ts"),
     import("./log-sink.ts"),
@@ -45,19 +49,19 @@ function surviveStrayErrors(log: Log): void {
   process.on("uncaughtException", report);
 }
 
-async function serveUntilSignal(
-  device: AnyDevice,
-  { common, device: options }: CommandLine,
+/** Serves devices until a signal ends the program. `log` is theirs. */
+export async function serveUntilSignal(
+  parts: readonly Part[],
+  common: CommonValues,
   log: Log,
 ): Promise<void> {
-  const endpoints = endpointsOf(device, common);
-  const { runDevice } = await import("./serve.ts");
+  const { runParts } = await import("./serve.ts");
   const end = new AbortController();
   for (const signal of ["SIGTERM", "SIGINT"] as const) process.on(signal, () => end.abort());
   // Without this, SIGHUP would end the process while the device is being opened.
   let reload = (): void => {};
   process.on("SIGHUP", () => reload());
-  await runDevice(device, options, endpoints, {
+  await runParts(parts, {
     log,
     without: common.without,
     signal: end.signal,
@@ -98,7 +102,9 @@ export async function runProgram(device: AnyDevice, args: readonly string[]): Pr
     const { readCommandLine } = await import("./values.ts");
     const commandLine = await readCommandLine(device.options, args);
     log = await openLog(program, commandLine.common);
-    await serveUntilSignal(device, commandLine, log);
+    const { common, device: options } = commandLine;
+    const endpoints = endpointsOf(device, common);
+    await serveUntilSignal([{ device, options, endpoints }], common, log);
     return ExitStatus.OK;
   } catch (error) {
     if (log?.enabled("debug")) log.debug(stackOf(error));

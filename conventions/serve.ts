@@ -1,6 +1,11 @@
 /** Serves a device on its socket, or several on theirs, from opening to closing. */
 import type { Static, TObject } from "typebox";
-import { type Backend, type OfferOptions, openBackends } from "../core/backend.ts";
+import {
+  type Backend,
+  type BackendContext,
+  type OfferOptions,
+  openBackends,
+} from "../core/backend.ts";
 import type { AnyDevice, DeviceDefinition } from "../core/device.ts";
 import { Log } from "../core/log.ts";
 import { Loop } from "../core/loop.ts";
@@ -13,6 +18,13 @@ import { completeOptions } from "./values.ts";
 export type Endpoint =
   | { readonly socketPath: string; readonly fd?: undefined }
   | { readonly fd: number; readonly socketPath?: undefined };
+
+/** A device with complete options, and the sockets that it is served on. */
+export interface Part {
+  readonly device: AnyDevice;
+  readonly options: unknown;
+  readonly endpoints: readonly Endpoint[];
+}
 
 export interface RunContext extends OfferOptions {
   readonly log: Log;
@@ -61,14 +73,29 @@ async function closeAll(backends: readonly Backend[]): Promise<void> {
   await Promise.all(backends.map((backend) => backend.close()));
 }
 
+/** Opens the devices one after another. Returns their back-ends in the order of their sockets. */
+async function openParts(
+  parts: readonly Part[],
+  contextOf: (endpoint: Endpoint) => BackendContext,
+): Promise<Backend[]> {
+  const backends: Backend[] = [];
+  try {
+    for (const { device, options, endpoints } of parts) {
+      backends.push(...(await openBackends(device, options, endpoints.map(contextOf))));
+    }
+    return backends;
+  } catch (error) {
+    closeAll(backends);
+    return explainFailure(error);
+  }
+}
+
 /**
- * Opens a device with complete options for each endpoint and serves it until `signal` is aborted or
- * a connected socket is at its end. Throws when a device or a socket cannot be opened.
+ * Opens devices for their sockets and serves them in one loop until `signal` is aborted or a connected
+ * socket is at its end. Throws when a device or a socket cannot be opened.
  */
-export async function runDevice(
-  definition: AnyDevice,
-  options: unknown,
-  endpoints: readonly Endpoint[],
+export async function runParts(
+  parts: readonly Part[],
   { log, signal, ready, events, pollUs = DEFAULT_POLL_US, ...offer }: RunContext,
 ): Promise<void> {
   using loop = new Loop();
@@ -80,11 +107,11 @@ export async function runDevice(
     failure ??= reason;
     end();
   };
-  const contexts = endpoints.map(({ socketPath }) => {
+  const endpoints = parts.flatMap((part) => part.endpoints);
+  const opening = openParts(parts, ({ socketPath }) => {
     const own = endpoints.length === 1 ? log : log.with({ socket: socketPath });
     return { ...offer, loop, log: own, failed };
   });
-  const opening = openBackends(definition, options, contexts).catch(explainFailure);
   const backends = await Promise.race([opening, aborted(signal)]);
   if (backends === null) {
     opening.then(closeAll, () => {});
@@ -151,7 +178,7 @@ export async function serve<O extends TObject>(
     throw new TypeError("Cannot serve a device: give either socketPath or fd");
   }
   const complete = await completeOptions(device.options, options as Record<string, unknown>);
-  await runDevice(device, complete, [settings], {
+  await runParts([{ device, options: complete, endpoints: [settings] }], {
     ...rest,
     log,
     signal: signal ?? new AbortController().signal,

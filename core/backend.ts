@@ -84,7 +84,7 @@ export async function openBackend(
   options: unknown,
   context: BackendContext,
 ): Promise<Backend> {
-  const { host, attach } = prepare(definition, context);
+  const { host, attach } = prepare(definition, options, context);
   return attach(options, await definition.open(options, host));
 }
 
@@ -98,19 +98,20 @@ export async function openBackends(
   if (definition.openMany === undefined) {
     throw new Error(`Cannot serve ${contexts.length} sockets: the device serves one`);
   }
-  const places = contexts.map((context) => prepare(definition, context));
+  const places = contexts.map((context) => prepare(definition, options, context));
   const hosts = places.map(({ host }) => host);
   const opened = await definition.openMany(options, hosts);
   return places.map(({ attach }, i) => attach(options, opened[i]!));
 }
 
 /** What a device is lent, and how it becomes a back-end once it is open. */
-function prepare(definition: AnyDevice, context: BackendContext) {
+function prepare(definition: AnyDevice, options: unknown, context: BackendContext) {
   const { loop, log } = context;
   if (definition.config.size > MAX_CONFIG_SIZE) {
     throw new RangeError(`Cannot serve a config space of ${definition.config.size} bytes`);
   }
-  if (definition.async) loop.useEvents();
+  const { async } = definition;
+  if (typeof async === "function" ? async(options) : async) loop.useEvents();
   let backend: Backend | null = null;
   const early: object[] = [];
   const frontEnd = new FrontEnd(definition.sharedMemory ?? []);

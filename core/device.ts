@@ -211,8 +211,11 @@ export interface DeviceDefinition<
   readonly protocol?: readonly DeclaredProtocol[];
   /** Sizes in bytes of the device's shared memory regions by their ids; 0 for an id without one. */
   readonly sharedMemory?: readonly number[];
-  /** True when handlers complete chains from promises, timers or other JavaScript events. */
-  readonly async?: boolean;
+  /**
+   * True when handlers complete chains from promises, timers or other JavaScript events, or what the
+   * device opens needs them; a function where options decide that.
+   */
+  readonly async?: boolean | ((options: Static<O>) => boolean);
   /**
    * Offer IN_ORDER: drivers then see completions in the order of their chains, whichever order the
    * handler completes them in. For devices that complete nearly in order anyway.
@@ -231,8 +234,12 @@ export interface DeviceDefinition<
 }
 
 /** Any device, whatever its options and config space are. */
-export type AnyDevice = Omit<DeviceDefinition<any, any, string>, "queues" | "open" | "openMany"> & {
+export type AnyDevice = Omit<
+  DeviceDefinition<any, any, string>,
+  "queues" | "async" | "open" | "openMany"
+> & {
   readonly queues: readonly QueueSpec[] | ((options: any) => readonly QueueSpec[]);
+  readonly async?: boolean | ((options: any) => boolean);
   open(options: any, host: any): Opened<any, any> | Promise<Opened<any, any>>;
   openMany?(
     options: any,

@@ -409,7 +409,7 @@ export class Vring {
 
   readonly #watched = (): boolean => this.#context.loop.poll(this);
 
-  /** For the loop, which looks at the ring instead of having it kicked. */
+  /** For the loop, which looks at the ring. */
   poll(): boolean {
     const queue = this.#queue;
     if (queue === null || this.#broken || queue.paused || queue.waiting) {

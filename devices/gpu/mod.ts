@@ -8,6 +8,9 @@ import { ControlQueue } from "./control-queue.ts";
 import { CursorQueue } from "./cursor-queue.ts";
 import { FrontEndDisplay } from "./displays/front-end.ts";
 import { Screenshot } from "./displays/screenshot.ts";
+import type { WebDisplay } from "./displays/web/display.ts";
+import type { ViewerControls, ViewerInput } from "./displays/web/wire.ts";
+import { Resizing } from "./events.ts";
 import { Queries, type Size } from "./queries.ts";
 import { GpuState } from "./state.ts";
 import { GpuConfig, GpuFeature, MAX_SCANOUTS } from "./wire.ts";
@@ -17,7 +20,9 @@ const CONTROL = 0;
 /** What saves the screen. SIGUSR1 makes Deno listen for a debugger besides. */
 const SIGNALS = ["SIGUSR1", "SIGUSR2"] as const;
 
-const options = Type.Object({
+export type { ViewerInput } from "./displays/web/wire.ts";
+
+export const gpuOptions = Type.Object({
   maxOutputs: Type.Integer({
     default: MAX_SCANOUTS,
     minimum: 1,
@@ -45,9 +50,15 @@ const options = Type.Object({
         "Save the screen to this file on SIGUSR1 or SIGUSR2, and when the front-end is gone",
     }),
   ),
+  web: Type.Optional(
+    Type.String({
+      placeholder: "[HOST:]PORT",
+      description: "Show the screen in browsers, at an address that is told at the start",
+    }),
+  ),
 });
 
-type GpuOptions = Static<typeof options>;
+export type GpuOptions = Static<typeof gpuOptions>;
 type GpuHost = Host<typeof GpuConfig.schema>;
 
 /** Reads `1280x800`. Throws RangeError for anything that is not a size of an image. */
@@ -58,22 +69,54 @@ function parseResolution(text: string): Size {
   throw new RangeError(`Cannot use the size "${text}": write it as 1280x800, up to ${MAX_SIDE}`);
 }
 
-async function open(given: GpuOptions, host: GpuHost) {
-  const { maxOutputs, blob, screenshot } = given;
+async function open(given: GpuOptions, host: GpuHost, input: ViewerInput | null) {
+  const { maxOutputs, blob, screenshot, web } = given;
   const state = new GpuState(host.log, maxOutputs, parseSize(given.maxHostmem));
   const queries = new Queries(state, parseResolution(given.size));
   const camera = screenshot === undefined ? null : await Screenshot.prepare(screenshot, host.log);
   const offer = ["EDID", "RESOURCE_UUID", ...(blob ? (["RESOURCE_BLOB"] as const) : [])] as const;
   const config = { numScanouts: maxOutputs };
-  return { config, offer, device: makeDevice(state, queries, camera, host) };
+  const resizing = new Resizing(queries, host);
+  const page = web === undefined ? null : await openPage(web, state, input, resizing, host);
+  const parts = { state, queries, camera, page, resizing, host };
+  return { config, offer, device: makeDevice(parts) };
 }
 
-function makeDevice(
-  state: GpuState,
-  queries: Queries,
-  camera: Screenshot | null,
+async function openPage(
+  address: string,
+  { scanouts }: GpuState,
+  input: ViewerInput | null,
+  resizing: Resizing,
   host: GpuHost,
-): Device {
+): Promise<WebDisplay> {
+  const { WebDisplay } = await import("./displays/web/display.ts");
+  const controls = input === null ? null : controlsOf(input, resizing);
+  const page = await WebDisplay.open(address, scanouts, controls, host as unknown as Host);
+  scanouts.displays.add(page);
+  return page;
+}
+
+function controlsOf(input: ViewerInput, resizing: Resizing): ViewerControls {
+  return {
+    input,
+    get resizable() {
+      return resizing.possible;
+    },
+    resize: (output, width, height) => resizing.resize(output, { width, height }),
+  };
+}
+
+/** What a card is made of. */
+interface Parts {
+  readonly state: GpuState;
+  readonly queries: Queries;
+  readonly camera: Screenshot | null;
+  readonly page: WebDisplay | null;
+  readonly resizing: Resizing;
+  readonly host: GpuHost;
+}
+
+function makeDevice({ state, queries, camera, page, resizing, host }: Parts): Device {
   const control = new ControlQueue(state, queries);
   const cursors = new CursorQueue(state, host.log);
   const save = (): void => camera?.save(state.scanouts);
@@ -85,6 +128,7 @@ function makeDevice(
     queries.display = null;
     display[Symbol.dispose]();
     display = null;
+    page?.controlsChanged();
   };
   const show = (socket: Fd): void => {
     leave();
@@ -95,6 +139,7 @@ function makeDevice(
     });
     state.scanouts.displays.add(display);
     queries.display = display;
+    page?.controlsChanged();
   };
   return {
     handle: (chain, queue) =>
@@ -110,8 +155,7 @@ function makeDevice(
     stopping(queue) {
       if (queue.index === CONTROL) queries.giveUp();
     },
-    // Only events are there to be cleared, and they are the front-end's, which knows the displays.
-    writeConfig() {},
+    writeConfig: (at, data) => resizing.write(at, data),
     displaySocket: show,
     reset: () => state.clear(),
     disconnected() {
@@ -123,21 +167,29 @@ function makeDevice(
       for (const signal of SIGNALS) process.off(signal, save);
       leave();
       state.clear();
+      page?.[Symbol.dispose]();
     },
   };
 }
 
-/** `vhost-user-gpu`: a graphics card whose screen the front-end shows. */
-export const gpu: AnyDevice = defineDevice({
-  type: "gpu",
-  id: 16,
-  summary: "Graphics card, 2D: its screen is shown by the front-end",
-  options,
-  capabilities: [],
-  features: GpuFeature,
-  config: GpuConfig,
-  queues: [{ name: "control" }, { name: "cursor" }],
-  open,
-});
+/** Makes a graphics card. `input` takes what those do who look at `--web`. */
+export function gpuDevice(input: ViewerInput | null = null): AnyDevice {
+  return defineDevice({
+    type: "gpu",
+    id: 16,
+    summary: "Graphics card, 2D: its screen is shown by the front-end, and in browsers",
+    options: gpuOptions,
+    capabilities: [],
+    features: GpuFeature,
+    config: GpuConfig,
+    queues: [{ name: "control" }, { name: "cursor" }],
+    // The server of `--web` lives on JavaScript events.
+    async: ({ web }) => web !== undefined,
+    open: (options, host) => open(options, host, input),
+  });
+}
+
+/** `vhost-user-gpu`: a graphics card whose screen the front-end shows, and browsers. */
+export const gpu: AnyDevice = gpuDevice();
 
 export default gpu;

@@ -28,10 +28,12 @@ interface Question {
 export class Queries {
   /** Whom to ask. */
   display: KnowingDisplay | null = null;
+  /** An output has another size than the driver was told last. */
+  untold = false;
   readonly #state: GpuState;
   readonly #size: Size;
   readonly #questions = new Set<Question>();
-  /** virtio_gpu_resp_display_info of the first output alone, as the options have it. */
+  /** virtio_gpu_resp_display_info of our own: of the first output alone, until others are resized. */
   readonly #own = new Uint8Array(DisplayInfo.size);
   /** The last one that a display told, or our own. */
   #info: Uint8Array = this.#own;
@@ -40,17 +42,25 @@ export class Queries {
   constructor(state: GpuState, size: Size) {
     this.#state = state;
     this.#size = size;
-    const view = new DataView(this.#own.buffer);
-    const { modes, mode } = DisplayInfo;
-    view.setUint32(modes + mode.width, size.width, true);
-    view.setUint32(modes + mode.height, size.height, true);
-    view.setUint32(modes + mode.enabled, 1, true);
+    this.resize(0, size);
+    this.untold = false;
+  }
+
+  /** Gives an output another size, for when no display says otherwise. */
+  resize(output: number, { width, height }: Size): void {
+    const view = new DataView(this.#own.buffer, DisplayInfo.modes + output * DisplayInfo.mode.size);
+    const { mode } = DisplayInfo;
+    view.setUint32(mode.width, width, true);
+    view.setUint32(mode.height, height, true);
+    view.setUint32(mode.enabled, 1, true);
+    this.untold = true;
   }
 
   displayInfo(chain: Chain): number {
     const { display } = this;
     const answer = (to: Chain, told: Uint8Array | null): number => {
       this.#info = told ?? this.#own;
+      this.untold = false;
       const count = this.#state.scanouts.all.length;
       const end = DisplayInfo.modes + count * DisplayInfo.mode.size;
       const modes = this.#info.subarray(DisplayInfo.modes, end);

@@ -184,4 +184,28 @@ describe("the installed package", () => {
     assert.deepEqual(result, [[7], [7, 7], [7, 7, 7]]);
     assert.deepEqual(await program.stop(), { code: 0, signal: null }, program.stderr);
   });
+
+  it("shows a screen in browsers", async () => {
+    const socket = join(installed.project, "gpu.sock");
+    const program = await start("vhost-user-gpu", [`--socket-path=${socket}`, "--web=0"], socket);
+    const url = /http:\/\/\S+/.exec(program.stderr)![0];
+    const page = await (await fetch(url)).text();
+    const script = /<script>(.*)<\/script>/s.exec(page)![1]!;
+    // Bundling must leave the functions of the page whole, and with each other's names.
+    const used = [...script.matchAll(/^function (\w+)\(/gm)].map(([, name]) => name);
+    assert.ok(used.length > 5, script);
+    for (const name of used) {
+      assert.ok(script.split(new RegExp(`\\b${name}\\(`)).length > 2, `${name} is not called`);
+    }
+    assert.doesNotThrow(() => new Function(script));
+    const viewer = new WebSocket(`${url.replace("http", "ws")}screen`);
+    viewer.binaryType = "arraybuffer";
+    const hello = await new Promise<MessageEvent>((resolve, reject) => {
+      viewer.onmessage = resolve;
+      viewer.onerror = reject;
+    });
+    assert.equal((hello.data as ArrayBuffer).byteLength, 28);
+    viewer.close();
+    assert.deepEqual(await program.stop(), { code: 0, signal: null }, program.stderr);
+  });
 });

@@ -5,8 +5,8 @@ import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { read, root } from "./sources.ts";
 
-/** What the package needs beside it: its dependency, and the runtimes. */
-const neighbours = ["typebox", "bun", "deno", "@oven", "@deno"];
+/** What the package needs beside it: its dependencies that are not in the bundle, and the runtimes. */
+const neighbours = ["typebox", "ws", "bun", "deno", "@oven", "@deno"];
 
 export interface Installed extends Disposable {
   /** A project that has the package in its node_modules. */

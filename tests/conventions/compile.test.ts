@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
 import { existsSync, readdirSync, readFileSync, realpathSync } from "node:fs";
-import { join } from "node:path";
+import { join, relative } from "node:path";
 import { after, before, describe, it } from "node:test";
 import { workerModules } from "../../core/package.ts";
 import { Frontend, SimpleQueue } from "../../frontend/mod.ts";
@@ -42,7 +42,8 @@ const namespaces = spawnSync("unshare", ["-m", "true"], { stdio: "ignore" }).sta
 /** Runs a command where this package and its node_modules are not, if this machine lets us. */
 function alone(...command: string[]): [string, string[]] {
   if (!namespaces) return [command[0]!, command.slice(1)];
-  const hidden = [root, realpathSync(join(root, "node_modules"))];
+  const modules = realpathSync(join(root, "node_modules"));
+  const hidden = relative(root, modules).startsWith("..") ? [root, modules] : [root];
   const hide = hidden.map((folder) => `mount -t tmpfs none '${folder}'`).join(" && ");
   return ["unshare", ["-m", "sh", "-c", `${hide} && cd / && exec "$0" "$@"`, ...command]];
 }

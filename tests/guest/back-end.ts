@@ -54,6 +54,14 @@ export function startDevice(
   return listening(socket, [...prefix, program, `--socket-path=${socket}`, ...args]);
 }
 
+/** Starts a graphics card, a keyboard and a tablet: gpu.sock, keyboard.sock and tablet.sock in `folder`. */
+export function startDesktop(folder: string, args: readonly string[] = []): Promise<BackEnd> {
+  const program = join(repository, "bin/ringside");
+  // The last of them that is there.
+  const socket = join(folder, "tablet.sock");
+  return listening(socket, [program, "desktop", `--sockets=${folder}`, ...args]);
+}
+
 /** Serves a file by tests/support/tardy-disk.ts, which completes out of order. */
 export function startTardy(socket: string, file: string, args: string[] = []): Promise<BackEnd> {
   const device = join(repository, "tests/support/tardy-disk.ts");

@@ -3,10 +3,15 @@ import assert from "node:assert/strict";
 import { existsSync, mkdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { decode } from "fast-png";
-import { type BackEnd, runtime, startDevice } from "./back-end.ts";
+import { noBrowser } from "../support/browser.ts";
+import { mappingsOf } from "../support/process-status.ts";
+import { skipWithoutFile } from "../support/requirements.ts";
+import { buildTool } from "../tools/build.ts";
+import { type BackEnd, runtime, startDesktop, startDevice } from "./back-end.ts";
+import { type Onlooker, openPage, savePicture, wantsPictures } from "./desktop.ts";
 import { bootGraphical, drawing, type GraphicalGuest, SIZE } from "./gpu.ts";
 import type { Picture } from "./pnm.ts";
-import { scenario } from "./scenario.ts";
+import { type StepOptions, scenario } from "./scenario.ts";
 import { until } from "./wait.ts";
 
 const { folder, step: add, owns, end } = scenario("vhost-user-gpu under QEMU");
@@ -16,8 +21,10 @@ const slow = { timeoutMs: 150_000, notWithStandIn: "it has no screen" };
 let own: Picture;
 let backEnd: BackEnd;
 let guest: GraphicalGuest;
+let onlooker: Onlooker;
 
-const step = (name: string, body: () => Promise<void>) => add(name, body, slow);
+const step = (name: string, body: () => Promise<void>, options: StepOptions = {}) =>
+  add(name, body, { ...slow, ...options });
 
 /** A folder of a guest of its own. */
 function place(name: string): string {
@@ -41,16 +48,21 @@ async function settled(of: GraphicalGuest): Promise<Picture> {
   );
 }
 
-async function bootOurs(name: string, device: string): Promise<void> {
-  const socket = join(place(name), "gpu");
-  backEnd = owns("gpu", await startDevice("gpu", socket, [`--screenshot=${screenshot}`]));
-  const devices = [
-    "-chardev",
-    `socket,id=c0,path=${socket}`,
-    "-device",
-    `${device},id=gpu,chardev=c0`,
-  ];
-  guest = owns("guest", await bootGraphical(place(name), devices));
+const HEADERS = "/usr/include/libdrm";
+const noHeaders = skipWithoutFile(`${HEADERS}/drm_mode.h`, "install Debian's libdrm-dev");
+const screenshots = `--screenshot=${screenshot}`;
+
+/** QEMU arguments of a device on a socket. */
+const attached = (device: string, id: string, path: string) => [
+  ...["-chardev", `socket,id=${id}-socket,path=${path}`],
+  ...["-device", `${device},id=${id},chardev=${id}-socket`],
+];
+
+async function boot(name: string, devices: string[]): Promise<void> {
+  const flags = ["-static", `-I${HEADERS}`];
+  const build = () => buildTool("tests/guest/programs/modes.c", { flags });
+  const programs: Record<string, string> = noHeaders === false ? { modes: build() } : {};
+  guest = owns("guest", await bootGraphical(place(name), devices, programs));
   await guest.loadDriver();
 }
 
@@ -66,7 +78,13 @@ step("QEMU's own card shows drawings and text", async () => {
 });
 
 step("a guest with our card shows the same", async () => {
-  await bootOurs("pci", "vhost-user-gpu-pci");
+  const sockets = place("desktop");
+  backEnd = owns("desktop", await startDesktop(sockets, [screenshots]));
+  await boot("pci", [
+    ...attached("vhost-user-gpu-pci", "gpu", join(sockets, "gpu.sock")),
+    ...attached("vhost-user-input-pci", "keyboard", join(sockets, "keyboard.sock")),
+    ...attached("vhost-user-input-pci", "tablet", join(sockets, "tablet.sock")),
+  ]);
   const mode = await guest.run("cat /sys/class/drm/card0-*/modes | head -n 1");
   assert.equal(mode, `${SIZE.width}x${SIZE.height}`);
   await guest.draw(0);
@@ -76,6 +94,70 @@ step("a guest with our card shows the same", async () => {
   await guest.write(text);
   await guest.shows(own.pixels);
 });
+
+const inBrowser = { skip: noBrowser };
+
+step(
+  "a browser shows the same",
+  async () => {
+    onlooker = owns("browser", await openPage(backEnd));
+    await onlooker.shows(own.pixels);
+    await guest.draw(1);
+    await onlooker.shows(drawing(1));
+  },
+  inBrowser,
+);
+
+step(
+  "what is typed in the browser reaches the guest's console",
+  async () => {
+    await guest.write("What is your name?");
+    await guest.run("(head -n 1 </dev/tty1 >/tmp/typed; echo >/tmp/end) & true");
+    await onlooker.page.keyboard.press("Shift+KeyR");
+    await onlooker.page.keyboard.type("ingside, 2 of 2\n");
+    await guest.run("until [ -e /tmp/end ]; do usleep 10000; done", { timeoutMs: 20_000 });
+    assert.equal(await guest.run("cat /tmp/typed"), "Ringside, 2 of 2");
+    if (!wantsPictures) return;
+    const commands = ["uname -srm", "cat /proc/cpuinfo | head -n 9", "ls /", "dmesg | grep -i drm"];
+    const lines = commands.map((text) => `echo "# ${text}"; ${text}`).join("; ");
+    await guest.run(`(${lines}; printf '# ') >/dev/tty1 2>&1`);
+    await onlooker.shows((await settled(guest)).pixels);
+    await savePicture(onlooker.page, "desktop");
+  },
+  inBrowser,
+);
+
+step(
+  "100 changes of the mode leave the right picture, and nothing else",
+  async () => {
+    const card = "$(ls /dev/dri/card* | head -n 1)";
+    const images = () => mappingsOf(backEnd.pid, "ringside-image");
+    await guest.draw(0);
+    const before = images();
+    for (const count of [30, 70]) {
+      await guest.run(
+        `rm -f /tmp/mode; /extra/modes ${card} ${count} /tmp/mode & echo $! >/tmp/pid`,
+      );
+      await guest.run("until [ -e /tmp/mode ]; do usleep 50000; done", { timeoutMs: 120_000 });
+      const [seed, width, height, modes] = (await guest.run("cat /tmp/mode"))
+        .split(" ")
+        .map(Number);
+      assert.ok(modes! > 1, "there is more than one mode");
+      const size = { width: width!, height: height! };
+      await guest.shows(drawing(seed!, size));
+      const picture = await guest.look();
+      assert.deepEqual({ width: picture.width, height: picture.height }, size);
+      if (noBrowser === false) await onlooker.shows(drawing(seed!, size));
+      await guest.run(
+        "kill $(cat /tmp/pid); while [ -e /proc/$(cat /tmp/pid) ]; do usleep 10000; done",
+      );
+    }
+    await guest.draw(0);
+    await guest.shows(drawing(0));
+    assert.equal(images(), before);
+  },
+  { skip: noHeaders },
+);
 
 step("the guest reads the monitor's EDID", async () => {
   const bytes = await guest.run("cat /sys/class/drm/card0-*/edid | wc -c");
@@ -135,7 +217,9 @@ step("the guest draws again after system_reset", async () => {
 step("vhost-user-vga shows the same", async () => {
   await guest.stop();
   await backEnd.stop();
-  await bootOurs("vga", "vhost-user-vga");
+  const socket = join(place("vga"), "gpu");
+  backEnd = owns("gpu", await startDevice("gpu", socket));
+  await boot("vga", attached("vhost-user-vga", "gpu", socket));
   await guest.draw(1);
   await guest.shows(drawing(1));
   await guest.write(text);

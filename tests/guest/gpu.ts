@@ -7,11 +7,14 @@ import { type Picture, readPixmap } from "./pnm.ts";
 import { until } from "./wait.ts";
 
 /** What QEMU proposes to a driver. */
-export const SIZE = { width: 1280, height: 800 } as const;
+export const SIZE: { readonly width: number; readonly height: number } = {
+  width: 1280,
+  height: 800,
+};
 
-/** A drawing of that size in which no two places look alike, as bytes of /dev/fb0. */
-export function drawing(seed: number): Buffer {
-  const pixels = new Uint32Array(SIZE.width * SIZE.height);
+/** A drawing in which no two places look alike, as bytes of /dev/fb0. */
+export function drawing(seed: number, { width, height } = SIZE): Buffer {
+  const pixels = new Uint32Array(width * height);
   for (let i = 0; i < pixels.length; i++) {
     pixels[i] = Math.imul(i + 1 + seed * 7919, 0x9e3779b1) & 0xffffff;
   }
@@ -39,13 +42,16 @@ export const graphicalKernel = "vt.global_cursor_default=0";
 
 const modules = () => kernelModules("virtio-gpu");
 
-/** Makes an initial file system with the driver and the drawings. Returns its path, in `folder`. */
-export function graphicalInitrd(folder: string): string {
+/** Makes an initial file system with the driver, the drawings and `programs`. Returns its path, in `folder`. */
+export function graphicalInitrd(
+  folder: string,
+  programs: Readonly<Record<string, string>> = {},
+): string {
   for (const which of [0, 1]) writeFileSync(join(folder, `drawing-${which}`), drawing(which));
   const drawings = Object.fromEntries(
     [0, 1].map((which) => [`drawing-${which}`, join(folder, `drawing-${which}`)]),
   );
-  return withPrograms(folder, { ...modules(), ...drawings });
+  return withPrograms(folder, { ...modules(), ...drawings, ...programs });
 }
 
 /** The screen of a guest with that file system. `look` takes its picture. */
@@ -78,8 +84,12 @@ export function screenOf({ run }: Pick<Guest, "run">, look: Screen["look"]): Scr
 }
 
 /** Boots a guest with a card, `id=gpu`. `devices`: QEMU arguments. */
-export async function bootGraphical(folder: string, devices: string[]): Promise<GraphicalGuest> {
-  const initrd = graphicalInitrd(folder);
+export async function bootGraphical(
+  folder: string,
+  devices: string[],
+  programs: Readonly<Record<string, string>> = {},
+): Promise<GraphicalGuest> {
+  const initrd = graphicalInitrd(folder, programs);
   const guest = await bootGuest({ folder, devices, initrd, kernelArguments: graphicalKernel });
   const look = async () => {
     const file = join(folder, "screen.ppm");

@@ -13,6 +13,8 @@ export interface StepOptions {
   timeoutMs?: number;
   /** Why the step makes no sense with QEMU's block back-end, if so. */
   notWithStandIn?: string;
+  /** Why it cannot be tried here, if so. */
+  skip?: string | false;
 }
 
 export interface Scenario {
@@ -58,7 +60,7 @@ export function scenario(title: string, problem: string | null = labProblem()): 
     }
   };
   const add = (name: string, body: () => Promise<void>, options: StepOptions) => {
-    const skip = problem ?? (standIn ? options.notWithStandIn : undefined);
+    const skip = problem ?? ((standIn && options.notWithStandIn) || options.skip);
     const full = `${title} (${standIn ? "qemu-storage-daemon" : runtime}): ${name}`;
     if (skip) {
       // Not every runner prints the reason of a skip, all print the name.

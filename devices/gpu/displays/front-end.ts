@@ -9,9 +9,9 @@ import type { CursorState } from "../cursor.ts";
 import type { KnowingDisplay, Settle } from "../display.ts";
 import type { Scanout, Scanouts } from "../scanouts.ts";
 import { CURSOR_SIDE, PIXEL } from "../wire.ts";
-import { DirtyRegion } from "./dirty-region.ts";
 import { GpuProtocolFeature, GpuRequest, Payload } from "./gpu-protocol.ts";
 import { BAND, GpuSocket } from "./gpu-socket.ts";
+import { Shown } from "./shown.ts";
 
 /** How long the driver waits for what the front-end is asked, in milliseconds; Linux gives up after 5 s. */
 const ANSWER_LIMIT = 3000;
@@ -26,21 +26,6 @@ interface Question {
   /** The payload, or null for a request without one. */
   readonly scanout: number | null;
   readonly settle: Settle;
-}
-
-/** What the front-end knows of a scanout, and what it does not know yet. */
-class Shown {
-  readonly scanout: Scanout;
-  /** The size it was told; 0 for none. */
-  width = 0;
-  height = 0;
-  readonly dirty = new DirtyRegion();
-  cursorMoved = false;
-  cursorPainted = false;
-
-  constructor(scanout: Scanout) {
-    this.scanout = scanout;
-  }
 }
 
 export interface FrontEndDisplayEvents {
@@ -78,17 +63,11 @@ export class FrontEndDisplay implements KnowingDisplay, Disposable {
     });
     const { GET_PROTOCOL_FEATURES } = GpuRequest;
     this.#ask(GET_PROTOCOL_FEATURES, Payload.features, null, (answer) => this.#agree(answer));
-    for (const { scanout } of this.#shown) {
-      if (scanout.enabled) this.scanoutChanged(scanout);
-      if (scanout.cursor.picture !== null) this.cursorChanged(scanout.cursor, true);
-    }
     this.flush();
   }
 
-  scanoutChanged({ index, width, height }: Scanout): void {
-    const { dirty } = this.#shown[index]!;
-    dirty.clear();
-    if (width > 0) dirty.add(0, 0, width, height);
+  scanoutChanged({ index }: Scanout): void {
+    this.#shown[index]!.changed();
   }
 
   damaged({ index }: Scanout, x: number, y: number, width: number, height: number): void {
@@ -96,9 +75,7 @@ export class FrontEndDisplay implements KnowingDisplay, Disposable {
   }
 
   cursorChanged({ scanout }: CursorState, picture: boolean): void {
-    const shown = this.#shown[scanout]!;
-    shown.cursorMoved = true;
-    if (picture) shown.cursorPainted = true;
+    this.#shown[scanout]!.cursorChanged(picture);
   }
 
   flush(): void {
@@ -172,9 +149,7 @@ export class FrontEndDisplay implements KnowingDisplay, Disposable {
     if (this.#features === null && !first) return false;
     if (question !== undefined) return this.#sendQuestion(this.#questions.shift()!);
     for (const shown of this.#shown) {
-      const { scanout } = shown;
-      const resized = shown.width !== scanout.width || shown.height !== scanout.height;
-      if (resized) return this.#sendSize(shown);
+      if (shown.resized) return this.#sendSize(shown);
       if (shown.cursorMoved) return this.#sendCursor(shown);
     }
     for (let i = 0; i < this.#shown.length; i++) {
@@ -202,8 +177,7 @@ export class FrontEndDisplay implements KnowingDisplay, Disposable {
 
   #sendSize(shown: Shown): boolean {
     const { index, width, height } = shown.scanout;
-    shown.width = width;
-    shown.height = height;
+    shown.tellSize();
     const socket = this.#socket;
     socket.begin(GpuRequest.SCANOUT, Payload.scanout);
     socket.setU32(0, index);
@@ -216,10 +190,7 @@ export class FrontEndDisplay implements KnowingDisplay, Disposable {
     const { CURSOR_POS, CURSOR_POS_HIDE, CURSOR_UPDATE } = GpuRequest;
     const { cursor } = shown.scanout;
     const socket = this.#socket;
-    const painted = shown.cursorPainted && cursor.visible && cursor.picture !== null;
-    shown.cursorMoved = false;
-    if (painted) {
-      shown.cursorPainted = false;
+    if (shown.tellCursor()) {
       socket.begin(CURSOR_UPDATE, Payload.cursor + CURSOR_BYTES);
       socket.setU32(12, cursor.hotX);
       socket.setU32(16, cursor.hotY);
