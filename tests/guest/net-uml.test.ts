@@ -37,7 +37,10 @@ step("the guest is answered through the switch", async () => {
     "net",
     await startDevice("net", join(folder, "net"), args, namespace.command()),
   );
-  uml = owns("uml", await bootUml({ folder, devices: [{ socket, virtioId: 1 }], memory: 192 }));
+  uml = owns(
+    "uml",
+    await bootUml({ folder, devices: [{ socket, virtioId: 1 }], memory: full ? 512 : 192 }),
+  );
   await uml.run("ip link set eth0 up && ip address add 10.79.0.2/24 dev eth0");
   await uml.run("ping -c 3 -i 0.2 -W 2 10.79.0.1");
 });
