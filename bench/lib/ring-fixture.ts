@@ -178,26 +178,27 @@ export class RingFixture implements Disposable {
   #writeRequest(i: number): void {
     const header = HEADERS + i * 64;
     const data = GUEST_BASES[i % GUEST_BASES.length]! + DATA + i * DATA_SIZE;
-    const length = this.#frames === null ? DATA_SIZE : this.#writeFrame(header, data, this.#frames);
-    if (this.#frames === null) {
+    // What a header of a frame asks for is nothing.
+    if (this.#frames !== null) this.#broadcast(data);
+    else {
       // Each has sectors of its own; status bytes lie on cache lines of their own, as with drivers.
       this.#first.setUint32(header, this.#write ? OUT : IN, true);
       this.#first.setUint32(header + 8, (i * DATA_SIZE) / 512, true);
     }
+    const [head, length] = this.#frames === null ? [16, DATA_SIZE] : [12, this.#frames];
     const table = this.indirect ? TABLES + i * CHAIN_LENGTH * 16 : DESCRIPTORS;
     const base = this.indirect ? 0 : i * CHAIN_LENGTH;
-    this.#descriptor(table, base, header, 16, NEXT, base + 1);
+    this.#descriptor(table, base, header, head, NEXT, base + 1);
     this.#descriptor(table, base + 1, data, length, NEXT | (this.#write ? 0 : WRITE), base + 2);
     this.#descriptor(table, base + 2, STATUS + i * 64, 1, WRITE, 0);
     if (this.indirect) this.#descriptor(DESCRIPTORS, i, table, CHAIN_LENGTH * 16, INDIRECT, 0);
   }
 
-  /** A header of 12 bytes that asks for nothing, and a frame. Returns how much of it lies at `data`. */
-  #writeFrame(header: number, data: number, size: number): number {
-    this.#first.setUint32(header + 12, 0xffffffff, true);
-    const window = this.memory.find(data)!;
-    window.data.setUint16(data - window.origin, 0xffff, true);
-    return size - 4;
+  /** Makes everybody the target of the frame at a guest address. */
+  #broadcast(frame: number): void {
+    const { data, origin } = this.memory.find(frame)!;
+    data.setUint32(frame - origin, 0xffffffff);
+    data.setUint16(frame - origin + 4, 0xffff);
   }
 
   #descriptor(

@@ -17,6 +17,7 @@ import { logging } from "./checks/log.ts";
 import { memory } from "./checks/memory.ts";
 import { mutation } from "./checks/mutation.ts";
 import { negotiation } from "./checks/negotiation.ts";
+import { net } from "./checks/net.ts";
 import { processes } from "./checks/process.ts";
 import { reconnection } from "./checks/reconnect.ts";
 import { rings } from "./checks/rings.ts";
@@ -25,7 +26,12 @@ import { vrings } from "./checks/vrings.ts";
 import { type DeviceKind, deviceKinds } from "./exercises.ts";
 
 /** Checks of one kind of device, by the group that carries its name. */
-const ofDevices = { blk, ...deviceChecks, input: [...deviceChecks.input, ...input] };
+const ofDevices = {
+  blk,
+  ...deviceChecks,
+  input: [...deviceChecks.input, ...input],
+  net: [...deviceChecks.net, ...net],
+};
 
 /** All checks. */
 export const checks: readonly Check[] = [

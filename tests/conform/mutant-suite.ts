@@ -32,20 +32,21 @@ export function suite(all: readonly Mutation[]): void {
     removeMutants();
     folder[Symbol.dispose]();
   });
-  const program = (bin: string, { slow = false, option = "" }: Mutation) =>
-    slow ? tardy(image, bin) : ours("vhost-user-blk", `--blk-file=ram:1M ${option}`, bin);
-  const options = { device: "blk", timeout: 1500 } as const;
+  const program = (bin: string, { slow = false, option = "", device }: Mutation) =>
+    device === "net"
+      ? ours("vhost-user-net", `--loopback --queue-pairs=2 ${option}`, bin)
+      : slow
+        ? tardy(image, bin)
+        : ours("vhost-user-blk", `--blk-file=ram:1M ${option}`, bin);
+  const optionsOf = ({ device = "blk" }: Mutation) => ({ device, timeout: 1500 }) as const;
 
   test("passes these checks when nothing is edited", { timeout: 60_000 }, async () => {
     const bin = build(nothing);
     const commands = new Map(mutations.map((mutation) => [program("", mutation), mutation]));
-    for (const [command, { slow = false, option = "" }] of commands) {
-      const chosen = mutations.filter((mutation) => program("", mutation) === command);
+    for (const [command, mutation] of commands) {
+      const chosen = mutations.filter((other) => program("", other) === command);
       const only = [...new Set(chosen.flatMap(({ caughtBy }) => caughtBy))];
-      const results = await examine(program(bin, { ...nothing, slow, option }), {
-        ...options,
-        only,
-      });
+      const results = await examine(program(bin, mutation), { ...optionsOf(mutation), only });
       assert.equal(results.length, only.length);
       assert.deepEqual(failures(results), []);
       assert.ok(results.every(({ outcome }) => outcome === "pass"));
@@ -57,7 +58,7 @@ export function suite(all: readonly Mutation[]): void {
       const { caughtBy, attempts = 1 } = mutation;
       const command = program(build(mutation), mutation);
       for (let left = attempts, unnoticed = caughtBy; unnoticed.length > 0; ) {
-        const results = await examine(command, { ...options, only: unnoticed });
+        const results = await examine(command, { ...optionsOf(mutation), only: unnoticed });
         assert.equal(results.length, unnoticed.length);
         const blind = results.filter(({ outcome }) => outcome !== "fail");
         unnoticed = blind.map(({ id }) => id);

@@ -12,8 +12,10 @@ export interface Mutation {
   readonly attempts?: number;
   /** Needs a disk that has requests in flight. */
   readonly slow?: boolean;
-  /** What else the disk is started with. */
+  /** What else the program is started with. */
   readonly option?: string;
+  /** The device in place of a disk. */
+  readonly device?: "blk" | "net";
   /** File, and what to replace in it by what, wherever it stands. It stands somewhere. */
   readonly edits: readonly (readonly [file: string, from: string, to: string])[];
 }

@@ -48,7 +48,7 @@ step("it gets its address by DHCP", async () => {
     await startDevice("net", join(folder, "net"), [`--stream=${socket}`]),
   );
   const devices = [{ socket: backEnd.socket, virtioId: 1 }];
-  uml = owns("uml", await bootUml({ folder, devices, memory: 192 }));
+  uml = owns("uml", await bootUml({ folder, devices, memory: full ? 512 : 192 }));
   await uml.run(`printf '#!/bin/sh\\n%s\\n' '${bound}' >/tmp/bound; chmod +x /tmp/bound`);
   await uml.run("ip link set eth0 up; udhcpc -i eth0 -n -q -t 10 -T 1 -s /tmp/bound");
   assert.match(await uml.run("ip -4 address show eth0"), new RegExp(`${passtAddress}/24`));

@@ -49,7 +49,7 @@ async function boot(port: Port, mac: number, incoming = false): Promise<Guest> {
     ...["-netdev", "vhost-user,id=n0,chardev=c0"],
     ...["-device", `virtio-net-pci,netdev=n0,guest_announce=off,mac=52:54:00:00:00:0${mac}`],
   ];
-  const options = { folder: own, devices, incoming, processors: 1, memory: 256 };
+  const options = { folder: own, devices, incoming, processors: 1, memory: full ? 512 : 256 };
   return owns(port, await bootGuest(options));
 }
 

@@ -101,6 +101,43 @@ describe("headers of a network driver", () => {
     assert.equal(pair.receive()?.data.length, 14);
   });
 
+  it("carries a frame however it is cut, its header too", () => {
+    using driver = NetDriver.connect(program.socket, { features: offloads, ringSize: 512 });
+    const { pair } = driver;
+    const header = { flags: 1, csumStart: 34, csumOffset: 16 };
+    for (const length of [14, 60, 490]) {
+      const frame = makeFrame(length, length);
+      for (const pieces of [[12], [1, 11], [13], Array(12).fill(1), Array(500).fill(1)]) {
+        pair.send(frame, { pieces });
+        assert.deepEqual(pair.receive()?.data, frame, `${length} bytes in ${pieces.length}`);
+        if (length < 60) continue;
+        pair.send(frame, { pieces, header });
+        const got = pair.receive()!;
+        assert.deepEqual([got.header.csumStart, got.header.csumOffset], [34, 16]);
+        assert.deepEqual(got.data, frame);
+      }
+    }
+  });
+
+  it("drops frames for receive buffers that cannot be written, and goes on sending", () => {
+    for (const features of [netFeatures, netFeatures & ~mask(NetFeature.MRG_RXBUF)]) {
+      using driver = NetDriver.connect(program.socket, { features, buffers: 0, ringSize: 16 });
+      const { rx } = driver.pair;
+      const at = driver.frontend.memory.allocate(2048);
+      for (let i = 0; i < 8; i++) {
+        rx.ring.clear();
+        rx.ring.push(at, 2048, false);
+        assert.ok(rx.ring.add(i) >= 0);
+      }
+      rx.publish();
+      for (let i = 0; i < 40; i++) driver.pair.send(makeFrame(60, i));
+      driver.frontend.reconnect();
+    }
+    using driver = NetDriver.connect(program.socket);
+    driver.pair.send(makeFrame(60));
+    assert.ok(driver.pair.receive());
+  });
+
   it("survives any header", () => {
     const all = netFeatures | mask(0, 1, 7, 8, 9, 10, 11, 12, 13, 14, 54, 55, 56);
     using driver = NetDriver.connect(program.socket, { features: all });

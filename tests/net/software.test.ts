@@ -4,6 +4,7 @@ import { after, before, describe, it } from "node:test";
 import { mask } from "../../core/features.ts";
 import { NetDriver, NetFeature, netFeatures } from "../../frontend/mod.ts";
 import { launcher, Program, until } from "../support/program.ts";
+import { makeFrame } from "./frames.ts";
 import { checksum } from "./packets.ts";
 
 const { CSUM, HOST_TSO4, HOST_TSO6, HOST_USO, HOST_UFO } = NetFeature;
@@ -140,6 +141,34 @@ describe("a guest that leaves work to others and takes none", () => {
     own.signal("SIGHUP");
     const counters = () => /Frames so far.*/.exec(own.log)?.[0] ?? null;
     assert.match(until(counters, "the counters"), /rxFiltered=1/);
+  });
+
+  it("survives whatever packets and their headers say", () => {
+    using driver = NetDriver.connect(program.socket, { features, ringSize: 256 });
+    let state = 4711;
+    const next = (limit: number) => {
+      state = (Math.imul(state, 1103515245) + 12345) >>> 0;
+      return (state >>> 8) % limit;
+    };
+    for (let i = 0; i < 1500; i++) {
+      const { frame, start } = packet(next(2) === 0, 1 + next(3000), [TCP, UDP][next(2)]);
+      for (let flips = next(4); flips > 0; flips--) frame[12 + next(50)]! ^= 1 << next(8);
+      const header = {
+        flags: 1,
+        gsoType: [0, 1, 4, 5, 3, 0x81][next(6)]!,
+        gsoSize: [1, 2, MSS, 1 + next(65_535)][next(4)]!,
+        csumStart: next(4) === 0 ? next(frame.length + 8) : start,
+        csumOffset: [6, 16, next(200)][next(3)]!,
+      };
+      const length = next(3) === 0 ? 14 + next(frame.length - 14) : frame.length;
+      driver.pair.send(frame.subarray(0, length), { header });
+      for (let got = driver.pair.receive(0); got !== null; got = driver.pair.receive(0)) {
+        assert.equal(got.header.flags | got.header.gsoType, 0);
+        assert.ok(got.data.length <= length);
+      }
+    }
+    driver.pair.send(makeFrame(60));
+    assert.ok(driver.pair.receive());
   });
 
   it("gets nothing of packets that make no sense", () => {

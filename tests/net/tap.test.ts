@@ -102,6 +102,16 @@ describe("the network device at a tap", { skip: skip ?? false }, () => {
     });
   }
 
+  it("a frame in more pieces than one call can take is dropped, and the next one is not", () => {
+    using driver = connect({ ringSize: 2048 });
+    const host = findHost(driver);
+    const request = echoRequest(guest, host, new Uint8Array(1200));
+    driver.pair.send(request, { pieces: Array(1100).fill(1) });
+    driver.pair.send(request, { pieces: Array(900).fill(1) });
+    assert.equal(nextPacket(driver)?.[34], 0, "one answer");
+    ping(driver, host, 56);
+  });
+
   it("a link that goes down and up again carries on", () => {
     using driver = connect();
     const host = findHost(driver);
