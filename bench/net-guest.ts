@@ -117,11 +117,14 @@ async function toGuest(bench: Bench, own: Interface): Promise<Figures> {
   const receiving = `(${receive(5001, "/tmp/got", "nc")}; touch /tmp/done)`;
   await bench.guest.run(`rm -f /tmp/got /tmp/done; ${receiving} >/dev/null 2>&1 &`);
   const listens = "grep -q ':1389 .* 0A ' /proc/net/tcp /proc/net/tcp6";
-  await bench.guest.run(`for i in $(seq 100); do ${listens} && break; usleep 50000; done`);
+  // Nobody sleeps in the guest: one of TCG may oversleep.
+  const succeeds = async (command: string) =>
+    (await bench.guest.ask(command)).status === 0 ? true : null;
+  await until(10_000, () => succeeds(listens), "nc to listen");
   const send = `${hostNc} ${client(own)} 5001 <${join(bench.folder, "data")}`;
   const figures = await measure(bench, own, async () => {
     await inside(bench.namespace, send).ended;
-    await bench.guest.run("for i in $(seq 900); do [ -e /tmp/done ] && break; usleep 20000; done");
+    await until(timeoutMs, () => succeeds("[ -e /tmp/done ]"), "the guest's nc to end");
   });
   const size = await bench.guest.run("stat -c %s /tmp/got");
   if (Number(size) !== mebibytes * 2 ** 20) throw new Error(`The guest got ${size} bytes`);

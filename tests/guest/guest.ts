@@ -4,7 +4,7 @@
  * QEMU connects to two sockets of ours, its machine protocol and the guest's command line, so
  * that there is nothing to poll for. The kernel console goes to a file for failure messages.
  */
-import { existsSync, readFileSync } from "node:fs";
+import { existsSync, readFileSync, rmSync } from "node:fs";
 import { createServer, type Server, type Socket } from "node:net";
 import { join } from "node:path";
 import { type Channel, openChannel } from "./channel.ts";
@@ -44,8 +44,20 @@ export interface Guest extends Channel, Qmp {
 
 export const bootTimeoutMs = 60_000;
 
-/** Boots a guest and waits until it takes commands. */
+/**
+ * Boots a guest and waits until it takes commands. Once more if need be: QEMU 10 with TCG aborts now and
+ * then when one processor maps a device's memory while another one runs.
+ */
 export async function bootGuest(options: GuestOptions): Promise<Guest> {
+  try {
+    return await boot(options);
+  } catch (error) {
+    if (!String(error).includes("iotlb_to_section: Assertion")) throw error;
+    return boot(options);
+  }
+}
+
+async function boot(options: GuestOptions): Promise<Guest> {
   const path = (name: string) => join(options.folder, name);
   const lines = await Promise.all([listen(path("command")), listen(path("qmp"))]);
   const qemu = start("qemu", [
@@ -152,6 +164,8 @@ export function listen(path: string): Promise<Line> {
       open?.destroy();
       if (server.listening) server.close();
     };
+    // Of an attempt that failed.
+    rmSync(path, { force: true });
     server.once("error", reject);
     server.listen(path, () => resolve({ socket, close }));
   });

@@ -70,35 +70,35 @@ export interface Transfer {
   /** Of the receiving guest. */
   readonly address: string;
   readonly mebibytes: number;
-  /** Seconds between two mebibytes. */
-  readonly pause?: number;
 }
 
 /**
- * One guest sends random data to another; `during` happens meanwhile, and tells on which channel the
- * receiver is heard from then on.
+ * One guest sends random data to another. `during` happens while as much of it is under way as there is
+ * room for, and tells on which channel the receiver is heard from then on.
  */
 export async function sendBetween(
-  { from, to, address, mebibytes, pause = 0 }: Transfer,
+  { from, to, address, mebibytes }: Transfer,
   during: () => Promise<Channel> = async () => to,
 ): Promise<void> {
   const wanted = await from.run(
     `dd if=/dev/urandom of=/tmp/data bs=1M count=${mebibytes} 2>/dev/null; md5sum </tmp/data`,
   );
-  const got = `${receive(5002, "/tmp/got", "nc")}; md5sum </tmp/got >/tmp/sum.new; mv /tmp/sum.new /tmp/sum`;
-  await to.run(`rm -f /tmp/sum; (${got}) >/dev/null 2>&1 &`);
-  await to.run(
-    "for i in $(seq 100); do grep -q ':138A .* 0A ' /proc/net/tcp* && break; usleep 50000; done",
-  );
-  const piece = `dd if=/tmp/data bs=1M skip=$i count=1 2>/dev/null; sleep ${pause}`;
-  const data =
-    pause === 0 ? "cat /tmp/data" : `for i in $(seq 0 ${mebibytes - 1}); do ${piece}; done`;
-  const sending = from.run(`(${data}) | nc ${address} 5002`, { timeoutMs });
+  // What it reads waits where it came in until then. Nobody sleeps: guests of TCG may oversleep.
+  const read = "exec 4</tmp/hold; read x </tmp/go; md5sum <&4 >/tmp/new; mv /tmp/new /tmp/sum";
+  const got = receive(5002, "/tmp/hold", "nc");
+  await to.run("rm -f /tmp/sum /tmp/go /tmp/hold; mkfifo /tmp/hold /tmp/go");
+  await to.run(`(${read}) >/dev/null 2>&1 & (${got}) >/dev/null 2>&1 &`);
+  const succeeds = async (channel: Channel, command: string) =>
+    (await channel.ask(command)).status === 0 ? true : null;
+  const listens = "grep -q ':138A .* 0A ' /proc/net/tcp /proc/net/tcp6";
+  await until(10_000, () => succeeds(to, listens), "nc to listen");
+  const sending = from.run(`nc ${address} 5002 </tmp/data`, { timeoutMs });
   sending.catch(() => {});
   const heard = await during();
+  await heard.run("echo >/tmp/go");
   await sending;
-  const sum = "for i in $(seq 100); do [ -e /tmp/sum ] && break; usleep 100000; done; cat /tmp/sum";
-  assert.equal(await heard.run(sum), wanted);
+  await until(20_000, () => succeeds(heard, "[ -e /tmp/sum ]"), "the sum of what came");
+  assert.equal(await heard.run("cat /tmp/sum"), wanted);
 }
 
 /** The guest gets random data. */
