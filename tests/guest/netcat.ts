@@ -64,6 +64,16 @@ export async function sendFromGuest(
   assert.equal(md5(readFileSync(file)), wanted.split(" ")[0]);
 }
 
+/**
+ * True when a command of a guest's succeeds, else null. Asked again after some time: under TCG an idle
+ * guest may miss an interrupt, whatever its devices, and hears the next one.
+ */
+export const succeeds = (channel: Channel, command: string): Promise<true | null> =>
+  channel.ask(command, { timeoutMs: 3000 }).then(
+    ({ status }) => (status === 0 ? true : null),
+    () => null,
+  );
+
 export interface Transfer {
   readonly from: Channel;
   readonly to: Channel;
@@ -88,8 +98,6 @@ export async function sendBetween(
   const got = receive(5002, "/tmp/hold", "nc");
   await to.run("rm -f /tmp/sum /tmp/go /tmp/hold; mkfifo /tmp/hold /tmp/go");
   await to.run(`(${read}) >/dev/null 2>&1 & (${got}) >/dev/null 2>&1 &`);
-  const succeeds = async (channel: Channel, command: string) =>
-    (await channel.ask(command)).status === 0 ? true : null;
   const listens = "grep -q ':138A .* 0A ' /proc/net/tcp /proc/net/tcp6";
   await until(10_000, () => succeeds(to, listens), "nc to listen");
   const sending = from.run(`nc ${address} 5002 </tmp/data`, { timeoutMs });
