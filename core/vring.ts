@@ -9,7 +9,7 @@
 import type { Fd } from "../ffi/mod.ts";
 import type { QueueSpec } from "./device.ts";
 import { Drain } from "./drain.ts";
-import { GuestError, ProtocolError } from "./errors.ts";
+import { GuestError, logBreak, ProtocolError } from "./errors.ts";
 import { AccessFailure, type Piece, TranslationMiss } from "./iotlb.ts";
 import { checkKick, watchKick } from "./kick.ts";
 import type { Log } from "./log.ts";
@@ -42,7 +42,7 @@ export class Vring {
   #kick: Fd | null = null;
   #kicked = false;
   #kickWatch: Disposable | null = null;
-  /** SET_VRING_KICK came without a descriptor. */
+  /** SET_VRING_KICK had no descriptor. */
   #polled = false;
   #enabled = false;
   #suspended = false;
@@ -174,7 +174,7 @@ export class Vring {
     this.#err.replace(fd);
   }
 
-  /** Lets the ring run. Throws `ProtocolError` when it should and cannot. */
+  /** Lets the ring run. Throws `ProtocolError` when it cannot. */
   enable(): void {
     this.#enabled = true;
     this.#tryStart();
@@ -226,10 +226,18 @@ export class Vring {
     this.#halt(done);
   }
 
-  /** Goes on after `suspend`, on the memory table as it is now. */
+  /**
+   * Goes on after `suspend`, on the memory table as it is now. Looks for chains at once: firmware leaves rings
+   * behind, whose memory may hold anything when this has been answered.
+   */
   unsuspend(): void {
     this.#suspended = false;
     this.retryStart();
+    if (!this.#drainScheduled) return;
+    this.#drainScheduled = false;
+    this.#drainNow();
+    this.#context.loop.unpoll(this);
+    this.rest();
   }
 
   /**
@@ -312,7 +320,6 @@ export class Vring {
     }
   }
 
-  /** What the ring or its next chain waited for is known. */
   #translated(): void {
     if (this.#queue === null) return this.retryStart();
     this.#queue.waiting = false;
@@ -325,9 +332,13 @@ export class Vring {
     return polled ? loop.every(POLL_INTERVAL, this.#drainNow) : null;
   }
 
-  #dropKick(): void {
+  #unwatchKick(): void {
     this.#kickWatch?.[Symbol.dispose]();
     this.#kickWatch = null;
+  }
+
+  #dropKick(): void {
+    this.#unwatchKick();
     this.#kick?.close();
     this.#kick = null;
     this.#polled = false;
@@ -339,8 +350,8 @@ export class Vring {
     const queue = this.#queue;
     if (queue === null) return done();
     this.#whenIdle.push(done);
-    this.#kickWatch?.[Symbol.dispose]();
-    this.#kickWatch = null;
+    // Watched anew, an old kick would be seen again.
+    if (!this.#suspended) this.#unwatchKick();
     if (!queue.paused) {
       this.#submitReplays(queue);
       queue.paused = true;
@@ -394,6 +405,7 @@ export class Vring {
   }
 
   readonly #runDrain = (): void => {
+    if (!this.#drainScheduled) return;
     this.#drainScheduled = false;
     this.#drainNow();
   };
@@ -409,7 +421,7 @@ export class Vring {
 
   readonly #watched = (): boolean => this.#context.loop.poll(this);
 
-  /** For the loop, which looks at the ring. */
+  /** `poll` and `rest` are for the loop. */
   poll(): boolean {
     const queue = this.#queue;
     if (queue === null || this.#broken || queue.paused || queue.waiting) {
@@ -428,7 +440,6 @@ export class Vring {
     return false;
   }
 
-  /** For the loop, which is about to sleep. */
   rest(): void {
     const queue = this.#queue;
     if (queue === null || this.#broken || queue.paused) return;
@@ -470,12 +481,7 @@ export class Vring {
     }
     this.#broken = true;
     if (error instanceof AccessFailure) this.#context.translation?.report(error);
-    if (error instanceof GuestError) {
-      this.#log.error(`The driver broke the queue: ${error.message}`, { rule: error.rule });
-    } else {
-      const text = error instanceof Error ? (error.stack ?? error.message) : String(error);
-      this.#log.error(`The device failed, its queue stops: ${text}`);
-    }
+    logBreak(this.#log, error);
     this.#err.send();
   }
 }

@@ -175,6 +175,24 @@ describe("Vring", () => {
     assert.equal(t.ring.shownUsed, 1, "the old descriptor is not listened to");
   });
 
+  test("looks for chains at once when memory has changed, and not later without a kick", async () => {
+    const kick = t.start();
+    t.offer();
+    kickWith(kick);
+    await t.used(1);
+    t.vring.suspend(() => {
+      t.offer();
+      t.vring.unsuspend();
+    });
+    assert.equal(t.ring.shownUsed, 2);
+    // What firmware has left behind may look like chains one day.
+    t.offer();
+    await pause(50);
+    assert.equal(t.ring.shownUsed, 2);
+    kickWith(kick);
+    await t.used(3);
+  });
+
   test("works with pipes, and rests when nobody can kick it any more", async () => {
     const { reader, writer } = createPipe();
     t.setUp();
