@@ -290,10 +290,13 @@ describe("an input device of the host", { skip: compilerMissing() ?? false }, ()
     }
     assert.deepEqual(events.slice(0, 3), [[KEY, 50, 1], [MSC, 4, 50], REPORT], "what was begun");
     assert.deepEqual(events.slice(3, 5), [[SYN, Syn.DROPPED, 0], REPORT]);
-    const kept = events.filter(([type]) => type === MSC).map(([, , value]) => value);
+    // More may have been dropped while the driver took the first.
+    const last = events.findLastIndex(([type, code]) => type === SYN && code === Syn.DROPPED);
+    const newest = events.slice(last).filter(([type]) => type === MSC);
+    const kept = newest.map(([, , value]) => value);
     assert.deepEqual(
-      kept.slice(1),
-      Array.from({ length: kept.length - 1 }, (_, i) => count - kept.length + 1 + i),
+      kept,
+      Array.from({ length: kept.length }, (_, i) => count - kept.length + i),
       "the newest are there without a gap",
     );
     assert.ok(kept.length > 1000, `${kept.length}`);
