@@ -4,7 +4,7 @@ import { test } from "node:test";
 import { allRows, MessageCampaign } from "./message-campaign.ts";
 import { full, seed } from "./settings.ts";
 
-const limits = full ? { amount: 1_000_000 } : { milliseconds: 14_000 };
+const limits = full ? { amount: 1_000_000 } : { milliseconds: 7000 };
 const ACCEPTED_SHARE = 0.3;
 const EXTRA_SLICES = 4;
 

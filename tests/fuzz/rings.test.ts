@@ -4,7 +4,7 @@ import { test } from "node:test";
 import { RingCampaign } from "./ring-campaign.ts";
 import { full, seed } from "./settings.ts";
 
-const limits = full ? { amount: 10_000_000 } : { milliseconds: 14_000 };
+const limits = full ? { amount: 10_000_000 } : { milliseconds: 7000 };
 
 test("back-ends survive what drivers put into rings, and other queues go on", () => {
   console.log(`rings: RINGSIDE_SEED=${seed}`);

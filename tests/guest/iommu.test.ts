@@ -33,9 +33,9 @@ const timeoutMs = 180_000;
 const unsupported = { notWithStandIn: "it has no IOTLB", timeoutMs };
 const patience = { timeoutMs: 90_000 };
 
-async function checkAllIo(): Promise<void> {
+async function checkAllIo(which: readonly (keyof typeof disks)[] = names): Promise<void> {
   for (const flags of ["", "oflag=direct"]) {
-    for (const name of names) await checkIo(guest, name, { mib: 1, flags, ...patience });
+    for (const name of which) await checkIo(guest, name, { mib: 1, flags, ...patience });
   }
 }
 
@@ -60,12 +60,12 @@ step(
   unsupported,
 );
 
-step("what is written reads back equal", checkAllIo, unsupported);
+step("what is written reads back equal", () => checkAllIo(), unsupported);
 
 step(
   "small reads use a new translation each",
   async () => {
-    const count = full ? 20_000 : 500;
+    const count = full ? 20_000 : 200;
     for (const name of names)
       await checkSmallReads(guest, name, { size: 4096, count, ...patience });
   },
@@ -90,7 +90,8 @@ step(
 step(
   "a driver that comes back has I/O addresses of its own, and frees them lazily if it likes",
   async () => {
-    for (const name of names) {
+    const back = full ? names : (["vdc"] as const);
+    for (const name of back) {
       const parent = await guest.run(`readlink -f /sys/block/${name}/device`);
       const device = parent.split("/").at(-1);
       const group = `${parent}/../iommu_group/type`;
@@ -99,7 +100,7 @@ step(
       await guest.run(`echo ${device} >${driver}/bind && cat ${group}`);
       assert.equal(await guest.run(`cat ${group}`), "DMA-FQ");
     }
-    await checkAllIo();
+    await checkAllIo(back);
   },
   unsupported,
 );

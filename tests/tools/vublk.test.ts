@@ -13,7 +13,7 @@ import { blkProgram, type Program, startBlk } from "./process.ts";
 import { runVublk } from "./vublk.ts";
 
 const full = process.env.RINGSIDE_TEST_FULL === "1";
-const time = full ? ["-t", "10"] : ["-t", "0.3", "-W", "0.05"];
+const time = full ? ["-t", "10"] : ["-t", "0.15", "-W", "0.05"];
 /** Milliseconds for one run, the reading of every block at its end included. */
 const limit = full ? 60_000 : 20_000;
 const size = 64 * 2 ** 20;
