@@ -74,6 +74,10 @@ export const succeeds = (channel: Channel, command: string): Promise<true | null
     () => null,
   );
 
+/** A command that succeeds in a guest where somebody listens on a TCP port. */
+const listensIn = (port: number): string =>
+  `grep -q ':${port.toString(16).toUpperCase()} .* 0A ' /proc/net/tcp /proc/net/tcp6`;
+
 export interface Transfer {
   readonly from: Channel;
   readonly to: Channel;
@@ -98,8 +102,7 @@ export async function sendBetween(
   const got = receive(5002, "/tmp/hold", "nc");
   await to.run("rm -f /tmp/sum /tmp/go /tmp/hold; mkfifo /tmp/hold /tmp/go");
   await to.run(`(${read}) >/dev/null 2>&1 & (${got}) >/dev/null 2>&1 &`);
-  const listens = "grep -q ':138A .* 0A ' /proc/net/tcp /proc/net/tcp6";
-  await until(10_000, () => succeeds(to, listens), "nc to listen");
+  await until(10_000, () => succeeds(to, listensIn(5002)), "nc to listen");
   const sending = from.run(`nc ${address} 5002 </tmp/data`, { timeoutMs });
   sending.catch(() => {});
   const heard = await during();
@@ -117,11 +120,12 @@ export async function sendToGuest(
 ): Promise<void> {
   const data = randomBytes(mebibytes * 1024 * 1024);
   writeFileSync(file, data);
-  const command = `${receive(5001, "/tmp/got", "nc")}; md5sum /tmp/got`;
-  const receiving = guest.run(command, { timeoutMs });
-  // The guest may not listen yet.
-  const send = `${hostNc} ${guestAddress} 5001 <${file}`;
-  const client = inside(namespace, `until ${send}; do sleep 0.2; done`);
-  assert.equal((await receiving).split(" ")[0], md5(data));
+  const got = `${receive(5001, "/tmp/got", "nc")}; md5sum /tmp/got >/tmp/new; mv /tmp/new /tmp/sum`;
+  await guest.run(`rm -f /tmp/sum; (${got}) >/dev/null 2>&1 &`);
+  // What stands between the two may take a connection that the guest then refuses.
+  await until(20_000, () => succeeds(guest, listensIn(5001)), "nc to listen");
+  const client = inside(namespace, `${hostNc} ${guestAddress} 5001 <${file}`);
+  await until(timeoutMs, () => succeeds(guest, "[ -e /tmp/sum ]"), "the sum of what came");
+  assert.equal((await guest.run("cat /tmp/sum")).split(" ")[0], md5(data));
   await within(10_000, client.ended, "nc to end");
 }
