@@ -30,6 +30,8 @@ export interface Channel {
 /** A terminal line of the guest holds 4095 bytes; longer ones would be cut without a word. */
 const maxCommand = 3_500;
 const defaultTimeoutMs = 30_000;
+/** How long an answer may take before the guest is told again that there is something to read. */
+const nudgeMs = 2_000;
 
 export function openChannel(input: NodeJS.ReadableStream, output: NodeJS.WritableStream): Channel {
   const waiting = new Map<string, (answer: Answer) => void>();
@@ -54,7 +56,11 @@ export function openChannel(input: NodeJS.ReadableStream, output: NodeJS.Writabl
       const id = `c${++count}`;
       const answer = expect(id);
       output.write(`${id} ${command}\n`);
-      return within(timeoutMs, answer, `the guest's answer to: ${command}`);
+      // An idle guest of TCG may miss an interrupt, whatever its devices, and hears the next one.
+      const again = setInterval(() => output.write("nudge true\n"), nudgeMs);
+      return within(timeoutMs, answer, `the guest's answer to: ${command}`).finally(() =>
+        clearInterval(again),
+      );
     },
     async run(command, options) {
       const { status, output } = await channel.ask(command, options);

@@ -17,7 +17,7 @@ import { full } from "./lab.ts";
 import { scenario } from "./scenario.ts";
 
 const own = scenario("an IOMMU under QEMU");
-const { folder, step, owns, end } = own;
+const { folder, step, owns, overlookFirmware, end } = own;
 let guest: Guest;
 
 /** Disks by name: how QEMU's device differs from the default. */
@@ -49,6 +49,7 @@ step(
     ];
     const kernelArguments = "intel_iommu=on iommu.strict=1";
     guest = owns("guest", await bootGuest({ folder, devices, kernelArguments }));
+    overlookFirmware();
     for (const name of names) {
       const has = await featuresOf(guest, name);
       assert.ok(has(RingFeature.ACCESS_PLATFORM), name);

@@ -18,7 +18,7 @@ import { full } from "./lab.ts";
 import { scenario } from "./scenario.ts";
 
 const own = scenario("packed rings under QEMU");
-const { folder, step, owns, end } = own;
+const { folder, step, owns, overlookFirmware, end } = own;
 const unsupported = { notWithStandIn: "it has no packed rings" };
 let guest: Guest;
 
@@ -37,6 +37,7 @@ step(
   async () => {
     const devices = await serveDisks(own, disks, "packed=on");
     guest = owns("guest", await bootGuest({ folder, devices }));
+    overlookFirmware();
     for (const name of names) {
       const has = await featuresOf(guest, name);
       assert.ok(has(RingFeature.RING_PACKED), `${name} is packed`);
@@ -84,6 +85,7 @@ step(
   "the guest is up again and does I/O after system_reset",
   async () => {
     await resetAfterWrite(guest);
+    overlookFirmware();
     for (const name of names) await checkIo(guest, name, { mib });
   },
   unsupported,

@@ -13,7 +13,7 @@ import { full, labProblem } from "./lab.ts";
 import { scenario } from "./scenario.ts";
 import { sleep, until } from "./wait.ts";
 
-const { folder, step, owns, end } = scenario(
+const { folder, step, owns, overlookFirmware, end } = scenario(
   "kill -9 under QEMU",
   labProblem() ?? compilerMissing(),
 );
@@ -122,6 +122,7 @@ step(
     }
     const initrd = withPrograms(folder, { traffic });
     guest = owns("guest", await bootGuest({ folder, devices, initrd }));
+    overlookFirmware();
   },
   { ...unsupported, timeoutMs: 180_000 },
 );
