@@ -1,12 +1,13 @@
 import { readFileSync } from "node:fs";
 import { defineConfig } from "tsup";
+import { workerModules } from "./core/worker-modules.ts";
 
 const manifest = JSON.parse(readFileSync("package.json", "utf8")) as {
   exports: Record<string, string | { default: string }>;
 };
 
 /** Modules that are loaded by their URL and not by an import: programs, and Workers. */
-const loaded = ["cli", "conventions/embedded", "core/pump-worker", "core/postcopy-worker"];
+const loaded = ["cli", "conventions/embedded", ...workerModules];
 
 const exported = Object.values(manifest.exports)
   .filter((target) => typeof target === "object")
@@ -29,7 +30,8 @@ export default defineConfig({
   platform: "neutral",
   // What both runtimes share must be one module in the output too: there is one libc and one loop.
   splitting: true,
-  external: ["bun:ffi", /^node:/],
+  // Modules of the runtimes themselves, which have a scheme.
+  external: [/^[a-z]+:/],
   // Loading its many small files one by one costs more than all of the rest of a start.
   noExternal: ["typebox", "fast-png"],
   clean: true,

@@ -1,8 +1,8 @@
 /** Memory of the block program over minutes of load: it must not grow. */
-import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { parseArgs } from "node:util";
+import { ownSize, residentSize } from "../tests/support/process-status.ts";
 import { startBlk } from "../tests/tools/process.ts";
 import { runVublk } from "../tests/tools/vublk.ts";
 import { fillFile, memoryFolder, removeFolder } from "./lib/files.ts";
@@ -27,9 +27,7 @@ interface Sample {
 }
 
 function sample(pid: number, minute: number): Sample {
-  const status = readFileSync(`/proc/${pid}/status`, "utf8");
-  const field = (name: string) => Number(new RegExp(`^${name}:\\s+(\\d+)`, "m").exec(status)![1]);
-  return { minute, own: field("RssAnon") / 1024, resident: field("VmRSS") / 1024 };
+  return { minute, own: ownSize(pid) / 1024, resident: residentSize(pid) / 1024 };
 }
 
 async function measure(runtime: string, folder: string, file: string) {

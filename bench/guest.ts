@@ -3,11 +3,10 @@
  * and dd in User-Mode Linux. Each guest has a disk from every back-end, and uses them in turns.
  */
 import { spawnSync } from "node:child_process";
-import { realpathSync } from "node:fs";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
 import type { Channel } from "../tests/guest/channel.ts";
-import { withPrograms } from "../tests/guest/extra-files.ts";
+import { librariesOf, withPrograms } from "../tests/guest/extra-files.ts";
 import { bootGuest } from "../tests/guest/guest.ts";
 import { labProblem } from "../tests/guest/lab.ts";
 import { bootUml } from "../tests/guest/uml.ts";
@@ -48,12 +47,7 @@ interface Booted extends Channel {
 function fioFiles(): Record<string, string> | null {
   const found = spawnSync("sh", ["-c", "command -v fio"], { encoding: "utf8" }).stdout.trim();
   if (found === "") return null;
-  const linked = spawnSync("ldd", [found], { encoding: "utf8" }).stdout;
-  const files: Record<string, string> = { fio: realpathSync(found) };
-  for (const [, name, path] of linked.matchAll(/^\s*(?:(\S+) => )?(\/\S+) \(/gm)) {
-    files[name ?? "loader"] = realpathSync(path!);
-  }
-  return files;
+  return { fio: found, ...librariesOf(found) };
 }
 
 function fio(files: Record<string, string>): Work {

@@ -7,7 +7,7 @@ import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { bootGuest, type Guest } from "../tests/guest/guest.ts";
 import { labProblem } from "../tests/guest/lab.ts";
-import { hostNc, inside, listensOn, receive, succeeds } from "../tests/guest/netcat.ts";
+import { hostNc, inside, listensIn, listensOn, receive } from "../tests/guest/netcat.ts";
 import { until } from "../tests/guest/wait.ts";
 import { Namespace, tapProblem } from "../tests/net/namespace.ts";
 import { cpuTicks } from "../tests/support/process-status.ts";
@@ -116,16 +116,11 @@ async function fromGuest(bench: Bench, own: Interface): Promise<Figures> {
 async function toGuest(bench: Bench, own: Interface): Promise<Figures> {
   const receiving = `(${receive(5001, "/tmp/got", "nc")}; touch /tmp/done)`;
   await bench.guest.run(`rm -f /tmp/got /tmp/done; ${receiving} >/dev/null 2>&1 &`);
-  const listens = "grep -q ':1389 .* 0A ' /proc/net/tcp /proc/net/tcp6";
-  await until(10_000, () => succeeds(bench.guest, listens), "nc to listen");
+  await bench.guest.succeeds(listensIn(5001), 10_000, "nc to listen");
   const send = `${hostNc} ${client(own)} 5001 <${join(bench.folder, "data")}`;
   const figures = await measure(bench, own, async () => {
     await inside(bench.namespace, send).ended;
-    await until(
-      timeoutMs,
-      () => succeeds(bench.guest, "[ -e /tmp/done ]"),
-      "the guest's nc to end",
-    );
+    await bench.guest.succeeds("[ -e /tmp/done ]", timeoutMs, "the guest's nc to end");
   });
   const size = await bench.guest.run("stat -c %s /tmp/got");
   if (Number(size) !== mebibytes * 2 ** 20) throw new Error(`The guest got ${size} bytes`);

@@ -7,6 +7,7 @@ import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { repository } from "../tests/guest/lab.ts";
+import { residentSize } from "../tests/support/process-status.ts";
 import { blkProgram, startBlk } from "../tests/tools/process.ts";
 import { runVublk } from "../tests/tools/vublk.ts";
 import { fillFile, memoryFolder, removeFolder } from "./lib/files.ts";
@@ -60,19 +61,13 @@ function measureStart(runtime: string, folder: string) {
   return { capabilities: spread(capabilities), bare: spread(bare) };
 }
 
-/** Resident memory of a process, in MiB. */
-function residentMemory(pid: number): number {
-  const kilobytes = /^VmRSS:\s+(\d+)/m.exec(readFileSync(`/proc/${pid}/status`, "utf8"))?.[1];
-  return Number(kilobytes) / 1024;
-}
-
 async function measureMemory(runtime: string, folder: string, file: string) {
   const program = await startBlk(runtime, join(folder, "idle.sock"), file);
   await pause(1000);
-  const idle = residentMemory(program.pid);
+  const idle = residentSize(program.pid) / 1024;
   await runVublk(program.socket, ["-d", "128", "-t", "1"]);
   await pause(1000);
-  const used = residentMemory(program.pid);
+  const used = residentSize(program.pid) / 1024;
   await program.stop();
   return { idle, used };
 }

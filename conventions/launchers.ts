@@ -3,7 +3,8 @@ import { mkdirSync, mkdtempSync, renameSync, rmSync, writeFileSync } from "node:
 import { tmpdir } from "node:os";
 import { basename, dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { modulePath, moduleRoot, packageRoot, workerModules } from "../core/package.ts";
+import { modulePath, moduleRoot, packageRoot } from "../core/package.ts";
+import { workerModules } from "../core/worker-modules.ts";
 import { runtime } from "../ffi/mod.ts";
 import { publicModules } from "./load.ts";
 import { packageVersion } from "./version.ts";

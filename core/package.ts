@@ -20,9 +20,6 @@ export const packageRoot: string = runtime.programModules === null ? findRoot(di
 /** The folder of the package's modules. */
 export const moduleRoot: string = fromSource ? packageRoot : join(packageRoot, "dist");
 
-/** Modules that are loaded by their URL: those of Workers. */
-export const workerModules: readonly string[] = ["core/pump-worker", "core/postcopy-worker"];
-
 /** The file of one of the package's modules, named without its ending, as `core/pump-worker`. */
 export function modulePath(name: string): string {
   return join(moduleRoot, `${name}${fromSource ? ".ts" : ".js"}`);

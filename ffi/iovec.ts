@@ -42,6 +42,12 @@ export class Iovecs {
     return true;
   }
 
+  /** The address of entry `i`. */
+  address(i: number): number {
+    const at = i << 2;
+    return this.words[at + 1]! * 4294967296 + this.words[at]!;
+  }
+
   /** Appends a typed array, which must stay referenced until the call is over. */
   pushView(view: ArrayBufferView): boolean {
     return this.push(runtime.addressOf(view), view.byteLength);

@@ -127,7 +127,6 @@ export type Functions<T extends Record<string, Signature>> = {
 
 export type Libc = Functions<typeof symbols>;
 
-/** What a runtime must offer; `bun.ts` and `deno.ts` are the two that do. */
 /** What a program of one file is made of. Paths are absolute. */
 export interface ProgramPlan {
   /** The module that is run. */
@@ -141,6 +140,7 @@ export interface ProgramPlan {
   readonly output: string;
 }
 
+/** What a runtime must offer; `bun.ts` and `deno.ts` are the two that do. */
 export interface Runtime {
   readonly name: "bun" | "deno";
   /** The runtime's own version, as `1.4.5`. */

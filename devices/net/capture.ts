@@ -120,8 +120,7 @@ export class Capture implements Disposable {
     for (let i = 0; at < length; i++) {
       const size = Math.min(words[(i << 2) + 2]!, length - at);
       const cut = Math.min(size, Math.max(0, skip - at));
-      const address = words[i << 2]! + words[(i << 2) + 1]! * 4294967296;
-      if (size > cut) this.#iovecs.push(address + cut, size - cut);
+      if (size > cut) this.#iovecs.push(source.address(i) + cut, size - cut);
       at += size;
     }
     this.#end(length - skip, INBOUND);

@@ -4,7 +4,7 @@ import { spawnSync } from "node:child_process";
 import { existsSync, readdirSync, readFileSync, realpathSync } from "node:fs";
 import { join, relative } from "node:path";
 import { after, before, describe, it } from "node:test";
-import { workerModules } from "../../core/package.ts";
+import { workerModules } from "../../core/worker-modules.ts";
 import { Frontend, SimpleQueue } from "../../frontend/mod.ts";
 import { read } from "../architecture/sources.ts";
 import { Folder } from "../support/folder.ts";

@@ -8,10 +8,10 @@ import { Abs, Button, EventType, Rel } from "../../devices/input/mod.ts";
 import { GpuDriver, GpuFormat, InputDriver } from "../../frontend/mod.ts";
 import { canvasOf, noBrowser, openBrowser } from "../support/browser.ts";
 import { Folder } from "../support/folder.ts";
-import { type Triple, triples } from "../support/input.ts";
+import type { Triple } from "../support/input.ts";
 import { launcher, Program } from "../support/program.ts";
 import { PIXEL, picture, Surface } from "./screen.ts";
-import { eventually, urlOf } from "./viewer.ts";
+import { eventually, gets, urlOf } from "./viewer.ts";
 
 const { SYN, KEY, REL, ABS } = EventType;
 const sync: Triple = [SYN, 0, 0];
@@ -75,16 +75,6 @@ describe("the page in a browser", { skip: noBrowser }, () => {
       if (data.equals(wanted)) return;
       assert.ok(performance.now() < end, `output ${output} does not show the right picture`);
     }
-  }
-
-  /** Waits for exactly these events, leaving the thread to JavaScript's events. */
-  async function gets(driver: InputDriver, wanted: readonly Triple[]): Promise<void> {
-    const got: Triple[] = [];
-    await eventually(() => {
-      got.push(...triples(driver.take()));
-      return got.length >= wanted.length;
-    }, `${wanted.length} events`);
-    assert.deepEqual(got, wanted);
   }
 
   it("shows the same as the screenshot, pixel by pixel", async () => {

@@ -1,5 +1,7 @@
 /** A browser's part in `--web`, without a browser: what the page does with messages, written anew. */
 import assert from "node:assert/strict";
+import type { InputDriver } from "../../frontend/mod.ts";
+import { type Triple, triples } from "../support/input.ts";
 import { type Program, until } from "../support/program.ts";
 import { opaque } from "./screen.ts";
 
@@ -137,4 +139,14 @@ export async function eventually(
     if (performance.now() > end) throw new Error(`${what} did not come in ${milliseconds} ms`);
     await new Promise((resolve) => setTimeout(resolve, 5));
   }
+}
+
+/** Waits for exactly these events, leaving the thread to JavaScript's events. */
+export async function gets(driver: InputDriver, wanted: readonly Triple[]): Promise<void> {
+  const got: Triple[] = [];
+  await eventually(() => {
+    got.push(...triples(driver.take()));
+    return got.length >= wanted.length;
+  }, `${wanted.length} events`);
+  assert.deepEqual(got, wanted);
 }

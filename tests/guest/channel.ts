@@ -6,7 +6,7 @@
  *
  * "@@ ready" comes once after each boot. What does not begin with "@@ " (firmware, echo) is noise.
  */
-import { within } from "./wait.ts";
+import { until, within } from "./wait.ts";
 
 export interface Answer {
   status: number;
@@ -25,6 +25,8 @@ export interface Channel {
   ask(command: string, options?: RunOptions): Promise<Answer>;
   /** The trimmed output of a command line. Throws when its exit status is not 0. */
   run(command: string, options?: RunOptions): Promise<string>;
+  /** Asks for a command until its exit status is 0: a guest of TCG that waits by itself may oversleep. */
+  succeeds(command: string, timeoutMs: number, what?: string): Promise<void>;
 }
 
 /** A terminal line of the guest holds 4095 bytes; longer ones would be cut without a word. */
@@ -68,6 +70,13 @@ export function openChannel(input: NodeJS.ReadableStream, output: NodeJS.Writabl
         throw new Error(`guest command failed with status ${status}: ${command}\n${output}`);
       }
       return output.trim();
+    },
+    async succeeds(command, timeoutMs, what = command) {
+      const probe = async () => {
+        const { status } = await channel.ask(command, { timeoutMs });
+        return status === 0 ? true : null;
+      };
+      await until(timeoutMs, probe, what);
     },
   };
   return channel;

@@ -8,7 +8,7 @@ import { copyFileSync, mkdirSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { buildTool } from "../tools/build.ts";
 import { runtime } from "./back-end.ts";
-import { withPrograms } from "./extra-files.ts";
+import { librariesOf, withPrograms } from "./extra-files.ts";
 import { bootGuest, type Guest } from "./guest.ts";
 import { lab, repository } from "./lab.ts";
 import { scenario } from "./scenario.ts";
@@ -43,8 +43,7 @@ function makeDisk(): string {
   };
   for (const name of ["dev", "proc", "sys", "tmp"])
     mkdirSync(join(tree, name), { recursive: true });
-  const libraries = run("ldd", programs[name]).matchAll(/(?:=> )?(\/\S+) \(0x/g);
-  for (const [, path] of libraries) put(path!, path!);
+  for (const path of Object.values(librariesOf(programs[name]))) put(path, path);
   put(programs[name], "program/runtime");
   put(join(repository, "package.json"), "program/package.json");
   const source = join(repository, "tests/guest/programs/evdev.ts");

@@ -29,6 +29,14 @@ export function kernelModules(name: string): Readonly<Record<string, string>> {
   return Object.fromEntries(paths.map((path) => [basename(path), path]));
 }
 
+/** Libraries that a program is linked with, and the loader, by the names that it asks for. */
+export function librariesOf(program: string): Readonly<Record<string, string>> {
+  const { status, stdout, stderr } = spawnSync("ldd", [program], { encoding: "utf8" });
+  if (status !== 0) throw new Error(`ldd ${program}: ${stderr}`);
+  const lines = stdout.matchAll(/^\s*(?:(\S+) => )?(\/\S+) \(0x/gm);
+  return Object.fromEntries([...lines].map(([, name, path]) => [name ?? "loader", path!]));
+}
+
 /**
  * Makes an initial file system that has further programs in /extra, by name. Returns its path, which is
  * in `folder`. The kernel unpacks archives that follow one another.

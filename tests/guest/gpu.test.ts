@@ -62,12 +62,6 @@ const attached = (device: string, id: string, path: string) => [
   ...["-device", `${device},id=${id},chardev=${id}-socket`],
 ];
 
-/** Waits until a command succeeds. Nobody sleeps in the guest, which may oversleep. */
-const succeeds = (command: string, timeoutMs: number) =>
-  until(timeoutMs, async () => ((await guest.ask(command)).status === 0 ? true : null), command);
-
-const exists = (path: string, timeoutMs: number) => succeeds(`[ -e ${path} ]`, timeoutMs);
-
 async function boot(name: string, devices: string[]): Promise<void> {
   const flags = ["-static", `-I${HEADERS}`];
   const build = () => buildTool("tests/guest/programs/modes.c", { flags });
@@ -126,7 +120,7 @@ step(
     await guest.run("exec 3</dev/tty1; (head -n 1 <&3 >/tmp/typed; echo >/tmp/end) & exec 3<&-");
     await onlooker.page.keyboard.press("Shift+KeyR");
     await onlooker.page.keyboard.type("ingside, 2 of 2\n");
-    await exists("/tmp/end", 20_000);
+    await guest.succeeds("[ -e /tmp/end ]", 20_000);
     assert.equal(await guest.run("cat /tmp/typed"), "Ringside, 2 of 2");
     if (!wantsPictures) return;
     const commands = ["uname -srm", "cat /proc/cpuinfo | head -n 9", "ls /", "dmesg | grep -i drm"];
@@ -149,7 +143,7 @@ step(
       await guest.run(
         `rm -f /tmp/mode; /extra/modes ${card} ${count} /tmp/mode & echo $! >/tmp/pid`,
       );
-      await exists("/tmp/mode", 120_000);
+      await guest.succeeds("[ -e /tmp/mode ]", 120_000);
       const [seed, width, height, modes] = (await guest.run("cat /tmp/mode"))
         .split(" ")
         .map(Number);
@@ -160,7 +154,7 @@ step(
       assert.deepEqual({ width: picture.width, height: picture.height }, size);
       if (noBrowser === false) await onlooker.shows(drawing(seed!, size));
       await guest.run("kill $(cat /tmp/pid)");
-      await succeeds("[ ! -e /proc/$(cat /tmp/pid) ]", 30_000);
+      await guest.succeeds("[ ! -e /proc/$(cat /tmp/pid) ]", 30_000);
     }
     await guest.draw(0);
     await guest.shows(drawing(0));

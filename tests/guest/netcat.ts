@@ -64,18 +64,8 @@ export async function sendFromGuest(
   assert.equal(md5(readFileSync(file)), wanted.split(" ")[0]);
 }
 
-/**
- * True when a command of a guest's succeeds, else null. Asked again after some time: under TCG an idle
- * guest may miss an interrupt, whatever its devices, and hears the next one.
- */
-export const succeeds = (channel: Channel, command: string): Promise<true | null> =>
-  channel.ask(command, { timeoutMs: 3000 }).then(
-    ({ status }) => (status === 0 ? true : null),
-    () => null,
-  );
-
 /** A command that succeeds in a guest where somebody listens on a TCP port. */
-const listensIn = (port: number): string =>
+export const listensIn = (port: number): string =>
   `grep -q ':${port.toString(16).toUpperCase()} .* 0A ' /proc/net/tcp /proc/net/tcp6`;
 
 export interface Transfer {
@@ -102,13 +92,13 @@ export async function sendBetween(
   const got = receive(5002, "/tmp/hold", "nc");
   await to.run("rm -f /tmp/sum /tmp/go /tmp/hold; mkfifo /tmp/hold /tmp/go");
   await to.run(`(${read}) >/dev/null 2>&1 & (${got}) >/dev/null 2>&1 &`);
-  await until(10_000, () => succeeds(to, listensIn(5002)), "nc to listen");
+  await to.succeeds(listensIn(5002), 10_000, "nc to listen");
   const sending = from.run(`nc ${address} 5002 </tmp/data`, { timeoutMs });
   sending.catch(() => {});
   const heard = await during();
   await heard.run("echo >/tmp/go");
   await sending;
-  await until(20_000, () => succeeds(heard, "[ -e /tmp/sum ]"), "the sum of what came");
+  await heard.succeeds("[ -e /tmp/sum ]", 20_000, "the sum of what came");
   assert.equal(await heard.run("cat /tmp/sum"), wanted);
 }
 
@@ -123,9 +113,9 @@ export async function sendToGuest(
   const got = `${receive(5001, "/tmp/got", "nc")}; md5sum /tmp/got >/tmp/new; mv /tmp/new /tmp/sum`;
   await guest.run(`rm -f /tmp/sum; (${got}) >/dev/null 2>&1 &`);
   // What stands between the two may take a connection that the guest then refuses.
-  await until(20_000, () => succeeds(guest, listensIn(5001)), "nc to listen");
+  await guest.succeeds(listensIn(5001), 20_000, "nc to listen");
   const client = inside(namespace, `${hostNc} ${guestAddress} 5001 <${file}`);
-  await until(timeoutMs, () => succeeds(guest, "[ -e /tmp/sum ]"), "the sum of what came");
+  await guest.succeeds("[ -e /tmp/sum ]", timeoutMs, "the sum of what came");
   assert.equal((await guest.run("cat /tmp/sum")).split(" ")[0], md5(data));
   await within(10_000, client.ended, "nc to end");
 }

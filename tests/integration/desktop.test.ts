@@ -4,9 +4,9 @@ import { after, before, describe, it } from "node:test";
 import { Abs, Button, EventType, Rel } from "../../devices/input/mod.ts";
 import { GpuDisplay, GpuDriver, InputDriver } from "../../frontend/mod.ts";
 import { picture, Surface } from "../gpu/screen.ts";
-import { eventually, urlOf, WebViewer } from "../gpu/viewer.ts";
+import { eventually, gets, urlOf, WebViewer } from "../gpu/viewer.ts";
 import { Folder } from "../support/folder.ts";
-import { type Triple, triples } from "../support/input.ts";
+import type { Triple } from "../support/input.ts";
 import { launcher, Program } from "../support/program.ts";
 
 const { SYN, KEY, REL, ABS } = EventType;
@@ -35,16 +35,6 @@ describe("a desktop", () => {
     program?.[Symbol.dispose]();
     folder?.[Symbol.dispose]();
   });
-
-  /** Waits for exactly these events, leaving the thread to JavaScript's events. */
-  async function gets(driver: InputDriver, wanted: readonly Triple[]): Promise<void> {
-    const got: Triple[] = [];
-    await eventually(() => {
-      got.push(...triples(driver.take()));
-      return got.length >= wanted.length;
-    }, `${wanted.length} events`);
-    assert.deepEqual(got, wanted);
-  }
 
   it("passes on keys, by their place, and as long as somebody presses them", async () => {
     using one = await WebViewer.connect(url);

@@ -59,5 +59,8 @@ export const vmSize = (pid: number): number => statusField(pid, "VmSize");
 /** Memory in use in KiB. */
 export const residentSize = (pid: number): number => statusField(pid, "VmRSS");
 
+/** Memory of its own, without what it shares, in KiB. */
+export const ownSize = (pid: number): number => statusField(pid, "RssAnon");
+
 /** The program file that a process runs. */
 export const programOf = (pid: number): string => readlinkSync(`/proc/${pid}/exe`);

@@ -166,14 +166,15 @@ export class FileStore implements Store {
 
   /** Moves what `#iovecs` names. A single buffer goes by its address: there is no table to copy and check. */
   #call(offset: number, write: boolean): number {
-    const { words, count } = this.#iovecs;
+    const iovecs = this.#iovecs;
+    const { words, count } = iovecs;
     const { number } = this.fd;
     if (count !== 1) {
       return write
         ? libc.pwritev(number, words, count, offset)
         : libc.preadv(number, words, count, offset);
     }
-    const address = words[1]! * 4294967296 + words[0]!;
+    const address = iovecs.address(0);
     const length = words[2]!;
     return write
       ? libc.pwrite(number, address, length, offset)

@@ -59,9 +59,9 @@ export class RamStore implements Store {
       iovecs.clear();
       transfer.iovecs(iovecs, at - start);
       if (iovecs.count === 0) return -EIO;
-      for (let i = 0; i < iovecs.count << 2; i += 4) {
-        const guest = words[i + 1]! * 4294967296 + words[i]!;
-        const length = words[i + 2]!;
+      for (let i = 0; i < iovecs.count; i++) {
+        const guest = iovecs.address(i);
+        const length = words[(i << 2) + 2]!;
         if (write) libc.memcpy(at, guest, length);
         else libc.memcpy(guest, at, length);
         at += length;

@@ -202,31 +202,17 @@ export class FrontEndDisplay implements KnowingDisplay, Disposable {
     return true;
   }
 
-  /** As many rows of a rectangle as a message takes. */
-  #sendPixels({ scanout, dirty }: Shown): boolean {
-    const last = dirty.count - 1;
-    const [x, y] = [dirty.left(last), dirty.top(last)];
-    const width = dirty.right(last) - x;
-    const length = width * PIXEL;
-    const rows = Math.min(dirty.bottom(last) - y, Math.floor(BAND / length));
-    const { bytes, stride } = scanout.image!;
+  #sendPixels(shown: Shown): boolean {
+    const band = shown.nextBand(BAND);
+    const { x, y, width, rows, bytes } = band;
     const socket = this.#socket;
-    socket.begin(GpuRequest.UPDATE, Payload.update + rows * length);
-    socket.setU32(0, scanout.index);
+    socket.begin(GpuRequest.UPDATE, Payload.update + bytes);
+    socket.setU32(0, shown.scanout.index);
     socket.setU32(4, x);
     socket.setU32(8, y);
     socket.setU32(12, width);
     socket.setU32(16, rows);
-    const from = (scanout.y + y) * stride + (scanout.x + x) * PIXEL;
-    if (length === stride) {
-      socket.setBytes(Payload.update, bytes.subarray(from, from + rows * stride));
-    } else {
-      for (let row = 0; row < rows; row++) {
-        const at = from + row * stride;
-        socket.setBytes(Payload.update + row * length, bytes.subarray(at, at + length));
-      }
-    }
-    dirty.shorten(rows);
+    shown.tellBand(band, socket.payload, Payload.update);
     this.#turn = (this.#turn + 1) % this.#shown.length;
     return true;
   }

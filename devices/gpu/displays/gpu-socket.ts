@@ -36,6 +36,8 @@ export class GpuSocket implements Disposable {
   readonly #events: SocketEvents;
   readonly #watch: Watch;
   readonly #out = new MessageBuffer(MessageHeader.size + Payload.update + BAND);
+  /** Of the message that was begun. */
+  readonly payload: Uint8Array = this.#out.data.subarray(MessageHeader.size);
   readonly #in = new MessageBuffer(MAX_REPLY);
   readonly #expected: Expected[] = [];
   /** The part of the message in `#out` that is not sent yet. */
@@ -80,7 +82,7 @@ export class GpuSocket implements Disposable {
 
   /** Copies bytes to an offset of the payload. */
   setBytes(at: number, bytes: Uint8Array): void {
-    this.#out.data.set(bytes, MessageHeader.size + at);
+    this.payload.set(bytes, at);
   }
 
   /** Sends as much as there is to say and the socket takes. */

@@ -1,7 +1,7 @@
 /** A plug that leads back: what a guest sends comes back to it, on the queue pair it was sent on if that is in use. */
 import type { Frame } from "../frame.ts";
 import { allOffloads } from "../offloads.ts";
-import { type GuestSide, type Port, Sent } from "../port.ts";
+import { type FrameSink, type GuestSide, type Port, Sent } from "../port.ts";
 
 export class LoopbackPort implements Port {
   readonly offloads = allOffloads;
@@ -13,15 +13,17 @@ export class LoopbackPort implements Port {
   }
 
   send(frame: Frame, pair: number): number {
-    const { receivers } = this.#guest;
-    const own = receivers[pair]!;
-    return (own.running ? own : receivers[0]!).deliver(frame) ? Sent.DONE : Sent.DROPPED;
+    return this.#receiver(pair).deliver(frame) ? Sent.DONE : Sent.DROPPED;
   }
 
   flush(pair: number): void {
+    this.#receiver(pair).publish();
+  }
+
+  #receiver(pair: number): FrameSink {
     const { receivers } = this.#guest;
     const own = receivers[pair]!;
-    (own.running ? own : receivers[0]!).publish();
+    return own.running ? own : receivers[0]!;
   }
 
   [Symbol.dispose](): void {}

@@ -160,24 +160,10 @@ function writeCursor(message: Uint8Array, view: DataView, shown: Shown): number 
   return WebHeader.size + CURSOR_BYTES;
 }
 
-/** As many rows of a rectangle as a message takes. */
-function writePixels(message: Uint8Array, view: DataView, { scanout, dirty }: Shown): number {
-  const last = dirty.count - 1;
-  const [x, y] = [dirty.left(last), dirty.top(last)];
-  const width = dirty.right(last) - x;
-  const length = width * PIXEL;
-  const rows = Math.min(dirty.bottom(last) - y, Math.floor(BAND / length));
-  const { bytes, stride } = scanout.image!;
-  writeHeader(view, WebMessage.PIXELS, scanout.index, x, y, width, rows);
-  const from = (scanout.y + y) * stride + (scanout.x + x) * PIXEL;
-  if (length === stride) {
-    message.set(bytes.subarray(from, from + rows * stride), WebHeader.size);
-  } else {
-    for (let row = 0; row < rows; row++) {
-      const at = from + row * stride;
-      message.set(bytes.subarray(at, at + length), WebHeader.size + row * length);
-    }
-  }
-  dirty.shorten(rows);
-  return WebHeader.size + rows * length;
+function writePixels(message: Uint8Array, view: DataView, shown: Shown): number {
+  const band = shown.nextBand(BAND);
+  const { x, y, width, rows, bytes } = band;
+  writeHeader(view, WebMessage.PIXELS, shown.scanout.index, x, y, width, rows);
+  shown.tellBand(band, message, WebHeader.size);
+  return WebHeader.size + bytes;
 }
