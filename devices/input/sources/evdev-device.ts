@@ -38,6 +38,8 @@ import { Abs, codeCounts, EventType } from "../wire.ts";
 
 /** Events read at once. */
 const BATCH = 64;
+/** Batches thrown away before the state is asked for. The kernel keeps fewer. */
+const MOST_DISCARDED = 256;
 const NAME_SIZE = 256;
 /** Types whose bits evdev tells; those of EV_REP it does not. */
 const askable = [...codeCounts.keys()].filter((type) => type !== EventType.REP);
@@ -55,11 +57,12 @@ function text(fd: Fd, request: number): string {
   return new TextDecoder().decode(end < 0 ? answer : answer.subarray(0, end));
 }
 
-function axisInfo(fd: Fd, axis: number): DataView {
-  const answer = bytes(INPUT_ABSINFO.size);
-  check(libc.ioctl(fd.number, EVIOCGABS(axis), answer), "ioctl(EVIOCGABS)");
-  return new DataView(answer.buffer);
+/** Asks for the value and limits of an axis. Returns the result of `ioctl`. */
+function askAxis(fd: Fd, axis: number, answer: DataView<ArrayBuffer>): number {
+  return libc.ioctl(fd.number, EVIOCGABS(axis), new Uint8Array(answer.buffer));
 }
+
+const axisAnswer = () => new DataView(bytes(INPUT_ABSINFO.size).buffer);
 
 const codesOf = (bitmap: Uint8Array | undefined, type: number): number[] =>
   Array.from({ length: codeCounts.get(type)! }, (_, code) => code).filter((code) =>
@@ -79,7 +82,8 @@ function describe(fd: Fd): Description {
   }
   if (hasBit(types, EventType.REP)) codes.set(EventType.REP, bitmapOf([0, 1]));
   const axes = codesOf(codes.get(EventType.ABS), EventType.ABS).map((code) => {
-    const info = axisInfo(fd, code);
+    const info = axisAnswer();
+    check(askAxis(fd, code, info), "ioctl(EVIOCGABS)");
     const read = (field: keyof typeof INPUT_ABSINFO) => info.getInt32(INPUT_ABSINFO[field], true);
     const [minimum, maximum] = [read("minimum"), read("maximum")];
     const rest = { fuzz: read("fuzz"), flat: read("flat"), resolution: read("resolution") };
@@ -116,8 +120,9 @@ export class EvdevDevice implements Disposable {
   readonly description: Description;
   readonly #data = bytes(BATCH * INPUT_EVENT.size);
   readonly #view = new DataView(this.#data.buffer);
-  /** Bytes of an event that has come in part. */
-  #rest = 0;
+  /** Where what was read and not told yet begins and ends. */
+  #start = 0;
+  #end = 0;
   readonly #out = bytes(INPUT_EVENT.size);
   readonly #outView = new DataView(this.#out.buffer);
 
@@ -156,16 +161,16 @@ export class EvdevDevice implements Disposable {
   read(event: (type: number, code: number, value: number) => void): string | null {
     const { size, type, code, value } = INPUT_EVENT;
     for (;;) {
-      const room = this.#data.subarray(this.#rest);
-      const got = libc.read(this.fd.number, room, room.length);
+      const got = this.#fill();
       if (got === 0) return "it is at its end";
       if (got < 0) {
         const why = errno();
         return why === EAGAIN || why === EINTR ? null : errnoText(why);
       }
-      const end = this.#rest + got;
-      let at = 0;
-      for (; at + size <= end; at += size) {
+      const full = this.#end === this.#data.length;
+      while (this.#start + size <= this.#end) {
+        const at = this.#start;
+        this.#start += size;
         const view = this.#view;
         event(
           view.getUint16(at + type, true),
@@ -173,10 +178,28 @@ export class EvdevDevice implements Disposable {
           view.getInt32(at + value, true),
         );
       }
-      this.#data.copyWithin(0, at, end);
-      this.#rest = end - at;
-      if (got < room.length) return null;
+      if (!full) return null;
     }
+  }
+
+  /** Reads once, behind the part of an event that has come. Returns what `read` does. */
+  #fill(): number {
+    this.#data.copyWithin(0, this.#start, this.#end);
+    this.#end -= this.#start;
+    this.#start = 0;
+    const room = this.#data.subarray(this.#end);
+    const got = libc.read(this.fd.number, room, room.length);
+    if (got > 0) this.#end += got;
+    return got;
+  }
+
+  /** Throws away what waits, within limits: a device may send faster than it is read. */
+  #discard(): void {
+    const skip = () => {
+      this.#start = this.#end - (this.#end % INPUT_EVENT.size);
+    };
+    skip();
+    for (let batches = 0; batches < MOST_DISCARDED && this.#fill() > 0; batches++) skip();
   }
 
   /** Sends an event to the device, as one that switches an LED. Returns the error number, or 0. */
@@ -189,8 +212,13 @@ export class EvdevDevice implements Disposable {
     return sent === INPUT_EVENT.size ? 0 : EIO;
   }
 
-  /** Where keys, switches, axes and contacts are now. */
+  /**
+   * Where keys, switches, axes and contacts are now. Earlier events that were not read yet are thrown
+   * away: told after the state they would undo it, and of those the kernel keeps it drops some itself
+   * when it is asked.
+   */
   state(): DeviceState {
+    this.#discard();
     const { codes } = this.description;
     const state = new DeviceState(slotsOf(this.description));
     const take = (type: number, request: (length: number) => number): void => {
@@ -204,10 +232,12 @@ export class EvdevDevice implements Disposable {
     if (codes.has(EventType.SW)) take(EventType.SW, EVIOCGSW);
     const axes = codesOf(codes.get(EventType.ABS), EventType.ABS);
     this.#takeContacts(state, axes);
+    const info = axisAnswer();
     for (const axis of axes) {
       if (axis >= Abs.MT_FIRST && axis <= Abs.MT_LAST) continue;
-      const value = axisInfo(this.fd, axis).getInt32(INPUT_ABSINFO.value, true);
-      state.apply(EventType.ABS, axis, value);
+      // A device that has gone answers nothing; the next read tells.
+      if (askAxis(this.fd, axis, info) < 0) continue;
+      state.apply(EventType.ABS, axis, info.getInt32(INPUT_ABSINFO.value, true));
     }
     return state;
   }

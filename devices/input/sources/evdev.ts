@@ -124,8 +124,8 @@ class EvdevSource implements Source {
   /** Asks the device for what the dropped events would have told. */
   #catchUp(): void {
     this.#lost = false;
-    this.#host.log.warn("The input device was read too slowly: its state is asked for");
     const events = this.#state.eventsTo(this.#device!.state());
+    this.#host.log.warn("The input device was read too slowly: its state was asked for");
     this.#emitPacket(events);
     if (events.length === 0 && this.#begun) this.#emit(EventType.SYN, Syn.REPORT, 0);
     this.#begun = false;

@@ -33,8 +33,9 @@ serve() {
   done
 }
 
-# The line ends only when the host goes away.
+# The line ends only when the host goes away. The first process inherits what commands leave running; when
+# that ends, ash begins its "read" again and loses half a line, so another shell does the reading.
 while :; do
-  serve <"$channel" >"$channel"
+  (serve <"$channel" >"$channel")
   sleep 1
 done
