@@ -10,7 +10,9 @@ import { launcher, Program } from "../tests/support/program.ts";
 import { Report, type Row } from "./lib/report.ts";
 
 const { values: options } = parseArgs({ options: { quick: { type: "boolean", default: false } } });
-const FRAMES = options.quick ? 100 : 1000;
+/** The middle one of so many rounds counts: now and then the kernel looks for memory in between. */
+const ROUNDS = options.quick ? 1 : 9;
+const FRAMES = 120;
 const WIDTH = 1280;
 const HEIGHT = 800;
 /** Milliseconds of a clock tick, in which the kernel counts (USER_HZ). */
@@ -42,15 +44,20 @@ function measure(runtime: string, format: number, piece: number) {
     display.serveUntil(() => shown() >= WIDTH * HEIGHT, "whole screen");
     display.messages.length = 0;
   };
-  for (let i = 0; i < FRAMES / 5; i++) frame();
-  const before = spent(program.pid);
-  for (let i = 0; i < FRAMES; i++) frame();
-  const after = spent(program.pid);
-  const user = (after.user - before.user) / FRAMES;
-  const system = (after.system - before.system) / FRAMES;
-  return { user, system, total: user + system };
+  const round = () => {
+    const before = spent(program.pid);
+    for (let i = 0; i < FRAMES; i++) frame();
+    const after = spent(program.pid);
+    const user = (after.user - before.user) / FRAMES;
+    const system = (after.system - before.system) / FRAMES;
+    return { user, system, total: user + system };
+  };
+  round();
+  return Array.from({ length: ROUNDS }, round).sort((a, b) => a.total - b.total);
 }
 
+/** The format of Linux' consoles and desktops, which needs no work for each pixel. */
+const TARGETED = "B8G8R8X8";
 const cases = [
   { name: "B8G8R8X8, pages", format: GpuFormat.B8G8R8X8, piece: 4096 },
   { name: "B8G8R8X8, one piece", format: GpuFormat.B8G8R8X8, piece: WIDTH * HEIGHT * PIXEL },
@@ -58,14 +65,24 @@ const cases = [
 ];
 
 const figures = ["bun", "deno"].flatMap((runtime) =>
-  cases.map(({ name, format, piece }) => ({ runtime, name, ...measure(runtime, format, piece) })),
+  cases.map(({ name, format, piece }) => ({
+    runtime,
+    name,
+    rounds: measure(runtime, format, piece),
+  })),
 );
-const rows: Row[] = figures.map(({ runtime, name, user, system, total }) => ({
-  "guest memory": `${runtime}, ${name}`,
-  "user ms": user.toFixed(2),
-  "system ms": system.toFixed(2),
-  "ms per screen": total.toFixed(2),
-}));
+const rows: Row[] = figures.map(({ runtime, name, rounds }) => {
+  const { user, system, total } = rounds[Math.floor(rounds.length / 2)]!;
+  return {
+    "guest memory": `${runtime}, ${name}`,
+    "user ms": user.toFixed(2),
+    "system ms": system.toFixed(2),
+    "ms per screen": total.toFixed(2),
+    "min - max": `${rounds[0]!.total.toFixed(2)} - ${rounds.at(-1)!.total.toFixed(2)}`,
+    target: name.startsWith(TARGETED) ? `<= 2: ${total <= 2 ? "met" : "MISSED"}` : "",
+  };
+});
 const report = new Report("gpu");
-report.section("Graphics: processor time of a full screen of 1280 by 800", rows, figures);
+const title = "Graphics: processor time of a full screen of 1280 by 800";
+report.section(`${title}, ${ROUNDS} rounds of ${FRAMES} screens`, rows, figures);
 if (!options.quick) report.save();

@@ -2,6 +2,7 @@
 import { Access, type AddressSpace } from "../../core/address-space.ts";
 import type { Chain } from "../../core/chain.ts";
 import { TranslationMiss } from "../../core/iotlb.ts";
+import { libc } from "../../ffi/mod.ts";
 import { Entry } from "./wire.ts";
 
 /** Pieces of one resource at most; QEMU's limit. */
@@ -55,13 +56,14 @@ export class Backing {
   }
 
   /**
-   * Copies `length` bytes from `offset` on, which must be within `size`, to `into[at]`. False when the
-   * guest has no such memory any more. Throws `TranslationMiss`.
+   * Copies `length` bytes from `offset` on, which must be within `size`, to an address of this process. False
+   * when the guest has no such memory any more. Throws `TranslationMiss`. By addresses, because views of
+   * thousands of pages would keep the garbage collector busy.
    */
-  copy(space: AddressSpace, offset: number, length: number, into: Uint8Array, at: number): boolean {
+  copy(space: AddressSpace, offset: number, length: number, target: number): boolean {
     let piece = this.#pieceAt(offset);
     let from = offset;
-    let to = at;
+    let to = target;
     const end = offset + length;
     while (from < end) {
       const stop = Math.min(this.#start[piece + 1]!, end);
@@ -70,8 +72,7 @@ export class Backing {
         const window = space.find(address, Access.READ);
         if (window === null) return absent(space, address, stop - from);
         const size = Math.min(window.end - address, stop - from);
-        const index = address - window.origin;
-        into.set(window.u8.subarray(index, index + size), to);
+        libc.memcpy(to, window.host + (address - window.origin), size);
         address += size;
         from += size;
         to += size;

@@ -289,17 +289,17 @@ export function copyRows(
   order: number,
 ): boolean {
   const { space } = chain;
-  const { bytes, pixels } = image;
+  const { address, pixels } = image;
   const first = y * image.stride + x * PIXEL;
   // Whole rows are one piece, there and here.
   if (width === image.width && stride === image.stride) {
-    if (!backing.copy(space, offset, height * stride, bytes, first)) return false;
+    if (!backing.copy(space, offset, height * stride, address + first)) return false;
     if (order !== Order.BGRA) reorder(pixels, y * width, (y + height) * width, order);
     return true;
   }
   for (let row = 0; row < height; row++) {
     const to = first + row * image.stride;
-    if (!backing.copy(space, offset + row * stride, width * PIXEL, bytes, to)) return false;
+    if (!backing.copy(space, offset + row * stride, width * PIXEL, address + to)) return false;
     if (order !== Order.BGRA) reorder(pixels, to / PIXEL, to / PIXEL + width, order);
   }
   return true;

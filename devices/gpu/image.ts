@@ -1,5 +1,5 @@
 /** Pixels that the host has a copy of, B8G8R8A8, rows one after another. */
-import { createMemfd, type Fd, Mapping, WINDOW_SIZE } from "../../ffi/mod.ts";
+import { createMemfd, type Fd, Mapping, runtime, WINDOW_SIZE } from "../../ffi/mod.ts";
 import { PIXEL } from "./wire.ts";
 
 /**
@@ -14,6 +14,8 @@ export class Image implements Disposable {
   /** Bytes of a row. */
   readonly stride: number;
   readonly bytes: Uint8Array<ArrayBuffer>;
+  /** Where they are in this process. */
+  readonly address: number;
   /** The same as whole pixels, 0xAARRGGBB. */
   readonly pixels: Uint32Array<ArrayBuffer>;
   readonly #mapping: Mapping | null;
@@ -29,6 +31,7 @@ export class Image implements Disposable {
     const [window] = this.#mapping?.windows ?? [];
     const buffer = window?.u8.buffer ?? new ArrayBuffer(size);
     this.bytes = new Uint8Array(buffer, 0, size);
+    this.address = window?.address ?? runtime.addressOf(this.bytes);
     this.pixels = new Uint32Array(buffer, 0, width * height);
   }
 
