@@ -75,7 +75,7 @@ export class Vring {
     this.#wait = context.translation?.wait(() => this.#translated(), fail) ?? null;
   }
 
-  /** True while chains are taken, or would be if there were any. */
+  /** True while chains are taken. */
   get running(): boolean {
     return this.#queue !== null;
   }
@@ -148,7 +148,7 @@ export class Vring {
     this.scheduleDrain();
   }
 
-  /** VRING_KICK: a kick by message, which starts the ring like a descriptor does. */
+  /** VRING_KICK: starts the ring like a descriptor does, and drains it before the driver gets its answer. */
   kickInBand(): void {
     if (!this.#kicked) {
       this.#kicked = true;
@@ -159,7 +159,7 @@ export class Vring {
         throw error;
       }
     }
-    this.scheduleDrain();
+    this.#drainNow();
   }
 
   /** Takes `fd` unless it throws; null means that the driver polls the used ring. */

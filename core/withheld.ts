@@ -29,7 +29,7 @@ export function withheld(
   const virtio: Names = { ...RingFeature, ...VhostFeature, ...device };
   const bitsOf = (table: Names, wanted: string): number[] =>
     Object.entries(table)
-      .filter(([name]) => optionOf(name) === wanted)
+      .filter(([name]) => optionOf(name) === optionOf(wanted))
       .map(([, bit]) => bit);
   const unknown = names.find((name) =>
     [virtio, ProtocolFeature].every((table) => bitsOf(table, name).length === 0),

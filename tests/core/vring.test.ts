@@ -86,6 +86,7 @@ describe("Vring", () => {
     await pause(30);
     assert.equal(t.ring.shownUsed, t.ring.usedIndex);
     t.vring.kickInBand();
+    assert.equal(t.ring.shownUsed, t.ring.usedIndex + 1, "before the driver gets its answer");
     await t.used(1);
     t.vring.setCall(t.call.duplicate());
     const before = t.notified.length;
