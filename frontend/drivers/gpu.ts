@@ -44,7 +44,7 @@ export interface GpuAnswer {
 }
 
 /** Features that the driver knows. */
-const gpuFeatures = ringFeatures | mask(GpuBit.EDID, GpuBit.RESOURCE_UUID, GpuBit.RESOURCE_BLOB);
+const gpuFeatures = ringFeatures | mask(...Object.values(GpuBit));
 
 const DISPLAY_INFO_SIZE = 408;
 const EDID_SIZE = 1056;
