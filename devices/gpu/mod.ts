@@ -13,6 +13,7 @@ import type { ViewerControls, ViewerInput } from "./displays/web/wire.ts";
 import { Resizing } from "./events.ts";
 import { Queries, type Size } from "./queries.ts";
 import { GpuState } from "./state.ts";
+import { probes } from "./virgl/probes.ts";
 import type { ThreeD } from "./virgl/three-d.ts";
 import { GpuConfig, GpuFeature, MAX_SCANOUTS } from "./wire.ts";
 
@@ -217,7 +218,8 @@ export function gpuDevice(input: ViewerInput | null = null): AnyDevice {
     id: 16,
     summary: "Graphics card: its screen is shown by the front-end, and in browsers",
     options: gpuOptions,
-    capabilities: [],
+    capabilities: ["virgl", "render-node"],
+    probes,
     features: GpuFeature,
     config: GpuConfig,
     queues: [{ name: "control" }, { name: "cursor" }],

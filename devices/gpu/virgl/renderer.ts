@@ -2,6 +2,7 @@
  * The renderer that carries out OpenGL commands: one per process, because libvirglrenderer is. Ids are
  * those that the driver chose, checked by the caller.
  */
+import { statSync } from "node:fs";
 import type { Log } from "../../../core/log.ts";
 import {
   Arena,
@@ -187,8 +188,15 @@ export class Renderer implements Disposable {
   }
 }
 
+/** Major number of DRM devices. Without one the renderer would work in software and say nothing. */
+const DRM_MAJOR = 226;
+
 function openNode(path: string): Fd {
-  return openFile(path, O_RDWR | O_CLOEXEC);
+  const fd = openFile(path, O_RDWR | O_CLOEXEC);
+  const { rdev } = statSync(path);
+  if (((rdev >> 8) & 0xfff) === DRM_MAJOR) return fd;
+  fd.close();
+  throw new Error(`Cannot render on "${path}": it is no DRM device`);
 }
 
 /** What C gets, and closes: the number of a descriptor, or -1. */

@@ -87,7 +87,7 @@ export class ResourceCommands {
     if (!texture.holds(transfer.box, transfer.level)) {
       return responder.refuse(chain, ERR_INVALID_PARAMETER, Why.BOX);
     }
-    if (transfer.offset >= backing.size) {
+    if (transfer.offset + texture.span(transfer) >= backing.size) {
       return responder.refuse(chain, ERR_INVALID_PARAMETER, Reason.BEYOND);
     }
     fences.work();

@@ -20,6 +20,12 @@ const Target = {
 /** VIRGL_BIND_SAMPLER_VIEW and VIRGL_BIND_RENDER_TARGET: what any image is good for. */
 const BIND_IMAGE = 0x2 | 0x8;
 
+/** What a resource takes besides its pixels, in bytes; about what the renderer's objects do. */
+const OBJECT_COST = 8192;
+
+/** Bytes of a resource at most: the renderer counts some of them in 32 bits. */
+const MAX_COST = 2 ** 31;
+
 /** Bytes of a buffer, samples of a pixel, layers of an array, and formats at most. */
 const MAX_BUFFER = 2 ** 30;
 const MAX_SAMPLES = 32;
@@ -80,7 +86,8 @@ function shapeOf(words: Uint32Array<ArrayBuffer>): Shape | null {
   const longest = Math.max(width, height, depth);
   if (lastLevel > Math.floor(Math.log2(longest))) return null;
   const flat = (target === Target.TEXTURE_2D || target === Target.RECT) && samples <= 1;
-  return { words, format, width, height, depth, layers, lastLevel, flat };
+  const shape = { words, format, width, height, depth, layers, lastLevel, flat };
+  return costOf(shape) < MAX_COST ? shape : null;
 }
 
 /** Sizes of the levels: each has half the sides of the one before, 1 at least. */
@@ -90,13 +97,13 @@ export function sideAt(side: number, level: number): number {
 
 /** Bytes that the renderer takes for it, about. */
 export function costOf({ words, format, width, height, depth, layers, lastLevel }: Shape): number {
-  if (words[ResourceArgs.target] === Target.BUFFER) return width;
+  if (words[ResourceArgs.target] === Target.BUFFER) return OBJECT_COST + width;
   const samples = Math.max(1, words[ResourceArgs.samples]!);
   let pixels = 0;
   for (let level = 0; level <= lastLevel; level++) {
     pixels += sideAt(width, level) * sideAt(height, level) * sideAt(depth, level);
   }
-  return Math.ceil(pixels * layers * samples * pixelBytes(format));
+  return OBJECT_COST + pixels * layers * samples * pixelBytes(format);
 }
 
 /** Numbers of formats whose pixels take other than 4 bytes, in ranges (virgl_hw.h: virgl_formats). */
@@ -136,4 +143,36 @@ const formatBytes: readonly (readonly [first: number, last: number, bytes: reado
 function pixelBytes(format: number): number {
   const row = formatBytes.find(([first, last]) => first <= format && format <= last);
   return row === undefined ? 4 : row[2][(format - row[0]) % row[2].length]!;
+}
+
+/** Formats of pixels in blocks, in ranges, with the rows of a block; those of ASTC have up to 12. */
+const blocks: readonly (readonly [first: number, last: number, rows: number])[] = [
+  [105, 116, 4],
+  [143, 146, 4],
+  [226, 226, 4],
+  [255, 258, 4],
+  [269, 278, 4],
+  [279, 306, 12],
+];
+
+/** Rows of blocks, or at least so many, that `height` rows of pixels are. */
+function blockRows(format: number, height: number): number {
+  const row = blocks.find(([first, last]) => first <= format && format <= last);
+  return row === undefined ? height : Math.ceil(height / row[2]);
+}
+
+/**
+ * Bytes from the first row of a transfer to its last one, or at least so many: of `rows` and `layers` in a
+ * level. 0 stands for rows and layers without gaps, which are not more than the resource has.
+ */
+export function spanOf(
+  { format, height }: Shape,
+  level: number,
+  rows: number,
+  layers: number,
+  stride: number,
+  layerStride: number,
+): number {
+  const layer = layerStride === 0 ? stride * blockRows(format, sideAt(height, level)) : layerStride;
+  return (layers - 1) * layer + (blockRows(format, rows) - 1) * stride;
 }

@@ -6,10 +6,10 @@ import { Order, orderOf, reorder } from "../formats.ts";
 import type { Image } from "../image.ts";
 import type { Rect } from "../scanouts.ts";
 import type { Renderer, Transfer3d } from "./renderer.ts";
-import { type Shape, sideAt } from "./shape.ts";
+import { type Shape, sideAt, spanOf } from "./shape.ts";
 
-/** Bytes of guest memory at most: the renderer counts them in 32 bits. */
-const MAX_BACKING = 2 ** 31;
+/** Bytes of guest memory at most: the renderer counts them, and what a transfer takes, in 32 bits. */
+const MAX_BACKING = 2 ** 30;
 
 /** Transfers of whole rectangles of the host's own images. */
 const imageMemory = new Iovecs(1);
@@ -97,6 +97,14 @@ export class Texture implements Disposable {
       fits(Box.y, Box.height, sideAt(height, level)) &&
       fits(Box.z, Box.depth, Math.max(layers, sideAt(depth, level)))
     );
+  }
+
+  /**
+   * Bytes from the first row of a transfer to its last one, or at least so many. The renderer's own sum may
+   * wrap.
+   */
+  span({ box, level, stride, layerStride }: Transfer3d): number {
+    return spanOf(this.shape, level, box[Box.height]!, box[Box.depth]!, stride, layerStride);
   }
 
   /** Copies a rectangle to its place in an image of the same size. */

@@ -1,8 +1,9 @@
 /** 3D of one card: the renderer, its contexts, and what happens to them in the life of a guest. */
 import type { Chain } from "../../../core/chain.ts";
 import type { Host, Virtqueue } from "../../../core/device.ts";
+import { has } from "../../../core/features.ts";
 import { type GpuState, isTranslated } from "../state.ts";
-import { Command } from "../wire.ts";
+import { Command, GpuFeature } from "../wire.ts";
 import { ContextCommands } from "./context-commands.ts";
 import { Fences } from "./fences.ts";
 import type { Capset, Renderer } from "./renderer.ts";
@@ -36,6 +37,8 @@ export class ThreeD implements Disposable {
 
   /** Carries out a command of 3D. Returns the bytes written, or null for one that is not known. */
   handle(type: number, chain: Chain): number | null {
+    const { features } = this.#parts.state;
+    if (!has(features, GpuFeature.VIRGL)) return null;
     switch (type) {
       case Command.SUBMIT_3D:
         return this.#contexts.submit(chain);
