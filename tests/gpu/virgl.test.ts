@@ -4,6 +4,7 @@ import { after, before, describe, it } from "node:test";
 import {
   capset,
   capsetInfo,
+  createResource3d,
   GpuCommand,
   GpuContext,
   GpuDisplay,
@@ -17,7 +18,7 @@ import {
 import { launcher, Program } from "../support/program.ts";
 import { PIXEL, picture, Surface, shows } from "./screen.ts";
 import { checkDrawing, Drawing, noRenderer, Y_0_TOP } from "./virgl.ts";
-import { clear, Format, target } from "./virgl-stream.ts";
+import { Bind, clear, Format, target } from "./virgl-stream.ts";
 
 const { OK } = GpuResponse;
 
@@ -178,6 +179,27 @@ describe("a graphics device with --virgl", { skip: noRenderer }, () => {
     const drawing = new Drawing(driver);
     assert.equal(drawing.context.submit(drawing.stream()), OK);
     checkDrawing(drawing.canvas.pixels(), drawing.canvas);
+  });
+
+  it("lends the renderer no memory from behind an IOMMU, where 2D works", () => {
+    const options = ["--socket-path=SOCKET", "--virgl", "--iommu"];
+    using other = new Program([launcher("vhost-user-gpu"), ...options]);
+    using driver = GpuDriver.connect(other.socket, { iommu: {} });
+    const surface = new Surface(driver, 1, 64, 32);
+    surface.paint(picture(64, 32));
+    surface.setScanout();
+    surface.show();
+    const context = new GpuContext(driver, 1);
+    assert.equal(context.create(), OK);
+    const bind = Bind.RENDER_TARGET;
+    const shape = { format: Format.B8G8R8A8, bind, width: 16, height: 16 };
+    assert.equal(createResource3d(driver, 2, shape), OK);
+    const address = driver.frontend.memory.allocate(1024, 4096);
+    const piece = { address, length: 1024 };
+    assert.equal(driver.attach(2, [piece]), GpuResponse.UNSPEC);
+    assert.equal(context.attach(1), OK);
+    assert.equal(context.transferFrom(1, surface.rect), GpuResponse.UNSPEC);
+    surface.show();
   });
 
   it("is without privileges to gain", async () => {
