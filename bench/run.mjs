@@ -14,6 +14,7 @@ const benches = {
   guest: { both: false, about: "the block program under fio in QEMU and dd in User-Mode Linux" },
   net: { both: false, about: "the network program against DPDK's net_vhost" },
   "net-guest": { both: false, about: "TCP of a guest at a tap against QEMU's own virtio-net" },
+  virgl: { both: true, about: "frames of kmscube in a guest whose card renders in software" },
   startup: { both: false, about: "start, memory, and end on SIGTERM" },
   results: { both: false, about: "no benchmark: puts what was recorded into bench/results.md" },
 };
