@@ -16,6 +16,8 @@ const names = [
   "gpu",
   "net",
   "net-guest",
+  "virgl-bun",
+  "virgl-deno",
   "startup",
 ];
 

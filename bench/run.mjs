@@ -14,6 +14,7 @@ const benches = {
   guest: { both: false, about: "the block program under fio in QEMU and dd in User-Mode Linux" },
   net: { both: false, about: "the network program against DPDK's net_vhost" },
   "net-guest": { both: false, about: "TCP of a guest at a tap against QEMU's own virtio-net" },
+  virgl: { both: true, about: "frames of kmscube in a guest whose card renders in software" },
   startup: { both: false, about: "start, memory, and end on SIGTERM" },
   results: { both: false, about: "no benchmark: puts what was recorded into bench/results.md" },
 };
@@ -34,6 +35,7 @@ All of them when no NAME is given. OPTIONs go to the benchmark:
   --runtimes=bun,deno   which of ours take part
   --with="NAME=COMMAND {socket} {file}"   blk: another back-end
   --no-peers            blk: without qemu-storage-daemon and the back-end in C
+  --own=DISPLAY         virgl: compare QEMU's own card on such a display, as sdl,gl=on
   --pin=CPU             blk: back-ends on one processor
 `;
 

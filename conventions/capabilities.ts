@@ -16,10 +16,19 @@ export const capabilitiesSchema = Type.Object({
 
 export type Capabilities = Static<typeof capabilitiesSchema>;
 
-/** A device's capabilities. A name in `capabilities` that is no option is not a capability. */
-export function capabilitiesOf(device: AnyDevice): Capabilities {
+/**
+ * A device's capabilities. A name in `capabilities` that is no option is not a capability, nor is one whose
+ * probe fails; `works` carries that out.
+ */
+export function capabilitiesOf(
+  device: AnyDevice,
+  works: (name: string) => boolean = () => false,
+): Capabilities {
   const names = new Set(optionRows(device.options).map(({ name }) => name));
-  const features = (device.capabilities ?? []).filter((name) => names.has(name));
+  const probes = device.probes ?? {};
+  const isThere = (name: string): boolean =>
+    !Object.hasOwn(probes, name) || (probes[name]!.likely() && works(name));
+  const features = (device.capabilities ?? []).filter((name) => names.has(name) && isThere(name));
   const protocol = declaredNames(device);
   return { type: device.type, features, ...(protocol.length > 0 ? { protocol } : {}) };
 }

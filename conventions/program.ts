@@ -79,13 +79,29 @@ export async function serveUntilSignal(
   });
 }
 
+/** Tries what `--print-capabilities` of another process wants to know. Returns the exit status. */
+async function runProbe(device: AnyDevice, name: string): Promise<number> {
+  const probe = device.probes?.[name];
+  if (probe === undefined) return ExitStatus.USAGE;
+  try {
+    await probe.attempt();
+    return ExitStatus.OK;
+  } catch (error) {
+    return reportFailure(programName(device), error);
+  }
+}
+
 /** Runs a device as a program. Returns the exit status. */
 export async function runProgram(device: AnyDevice, args: readonly string[]): Promise<number> {
   // Wins over everything else, mistakes included, and opens nothing.
   if (args.includes("--print-capabilities")) {
-    console.log(JSON.stringify(capabilitiesOf(device)));
+    const uncertain = Object.values(device.probes ?? {}).some((probe) => probe.likely());
+    const works = uncertain ? (await import("./attempt.ts")).attemptElsewhere : () => false;
+    console.log(JSON.stringify(capabilitiesOf(device, works)));
     return ExitStatus.OK;
   }
+  const [, probe] = /^--probe=(.+)$/.exec(args[0] ?? "") ?? [];
+  if (probe !== undefined) return runProbe(device, probe);
   const program = programName(device);
   let log: Log | null = null;
   try {

@@ -180,6 +180,14 @@ export interface Opened<C extends TObject, F extends string> {
   readonly offer?: readonly F[];
 }
 
+/** Tells whether something works on this host. */
+export interface Probe {
+  /** Whether trying makes sense: asked first, and answered within a millisecond or so. */
+  likely(): boolean;
+  /** Tries, in a process of its own, which may crash and has 5 s. Throws when it does not work. */
+  attempt(): void | Promise<void>;
+}
+
 /** A virtio device, declared once: flags, help, capabilities, descriptor and config bytes follow. */
 export interface DeviceDefinition<
   O extends TObject = TObject,
@@ -198,6 +206,8 @@ export interface DeviceDefinition<
   readonly options: O;
   /** Options to list as `features` of `--print-capabilities`, as `blk-file`. */
   readonly capabilities?: readonly string[];
+  /** What tells, by its name, whether one of `capabilities` works on this host. The others always do. */
+  readonly probes?: Readonly<Record<string, Probe>>;
   /** Device feature bits by name. */
   readonly features: Readonly<Record<F, number>>;
   readonly config: Layout<C>;

@@ -44,6 +44,8 @@ export const F_SEAL_SHRINK = 2;
 export const MFD_CLOEXEC = 1;
 export const MFD_ALLOW_SEALING = 2;
 
+export const PR_SET_NO_NEW_PRIVS = 38;
+
 export const PROT_READ = 1;
 export const PROT_WRITE = 2;
 export const MAP_SHARED = 1;

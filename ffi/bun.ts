@@ -1,8 +1,16 @@
 /** Bun's side of the FFI. Never imported by Deno; `bun:ffi` stays a dynamic import so that a bundle
  *  that contains this file still loads there. */
-import type { ArgType, Functions, ProgramPlan, ResultType, Runtime, Signature } from "./symbols.ts";
+import type {
+  ArgType,
+  Callback,
+  Functions,
+  ProgramPlan,
+  ResultType,
+  Runtime,
+  Signature,
+} from "./symbols.ts";
 
-const { dlopen, ptr, toArrayBuffer } = await import("bun:ffi");
+const { JSCallback, dlopen, ptr, toArrayBuffer } = await import("bun:ffi");
 
 const argNames: Record<ArgType, string> = {
   i32: "i32",
@@ -25,6 +33,12 @@ function bind<T extends Record<string, Signature>>(library: string, table: T): F
     return [name, result === "usize" ? (...args: unknown[]) => Number(call(...args)) : call];
   });
   return Object.fromEntries(bound) as Functions<T>;
+}
+
+function callback({ args, result }: Signature, call: (...args: number[]) => number): Callback {
+  const types = { args: args.map((type) => argNames[type]), returns: resultNames[result] };
+  const made = new JSCallback((...given: unknown[]) => call(...given.map(Number)), types);
+  return { address: made.ptr, [Symbol.dispose]: () => made.close() };
 }
 
 /** Where Bun shows a program of one file its own modules. */
@@ -55,6 +69,7 @@ export const runtime: Runtime = {
   name: "bun",
   version: Bun.version,
   bind,
+  callback,
   view: (address, length) => toArrayBuffer(address, 0, length),
   addressOf: (view) => ptr(view),
   provide(specifier, url) {

@@ -1,5 +1,5 @@
 /** Deno's side of the FFI. Never imported by Bun. */
-import type { ArgType, Functions, ResultType, Runtime, Signature } from "./symbols.ts";
+import type { ArgType, Callback, Functions, ResultType, Runtime, Signature } from "./symbols.ts";
 
 const argNames: Record<ArgType, string> = {
   i32: "i32",
@@ -43,10 +43,18 @@ function bind<T extends Record<string, Signature>>(library: string, table: T): F
   return Object.fromEntries(bound) as Functions<T>;
 }
 
+function callback({ args, result }: Signature, call: (...args: number[]) => number): Callback {
+  const types = { parameters: args.map((type) => argNames[type]), result: resultNames[result] };
+  const made = new Deno.UnsafeCallback(types, (...given) => call(...given.map(Number)));
+  const address = Number(Deno.UnsafePointer.value(made.pointer));
+  return { address, [Symbol.dispose]: () => made.close() };
+}
+
 export const runtime: Runtime = {
   name: "deno",
   version: Deno.version.deno,
   bind,
+  callback,
   view(address, length) {
     const pointer = Deno.UnsafePointer.create(BigInt(address));
     if (pointer === null) throw new RangeError("Cannot view memory at address 0");

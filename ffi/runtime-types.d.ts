@@ -8,6 +8,11 @@ declare module "bun:ffi" {
   ): { symbols: Record<string, (...args: any[]) => any> };
   export function toArrayBuffer(address: number, offset: number, length: number): ArrayBuffer;
   export function ptr(view: ArrayBufferView): number;
+  export class JSCallback {
+    constructor(call: (...args: unknown[]) => number, types: BunSignature);
+    readonly ptr: number;
+    close(): void;
+  }
 }
 
 declare const Bun: {
@@ -47,5 +52,13 @@ declare namespace Deno {
     of(view: ArrayBufferView): Pointer | null;
     value(pointer: Pointer | null): bigint;
   };
+  class UnsafeCallback {
+    constructor(
+      types: { parameters: string[]; result: string },
+      call: (...args: unknown[]) => number,
+    );
+    readonly pointer: Pointer;
+    close(): void;
+  }
   const UnsafePointerView: { getArrayBuffer(pointer: Pointer, length: number): ArrayBuffer };
 }

@@ -19,7 +19,11 @@ export interface Signature {
   readonly result: ResultType;
 }
 
-function fn<const A extends readonly ArgType[], const R extends ResultType>(args: A, result: R) {
+/** A row of a table. */
+export function fn<const A extends readonly ArgType[], const R extends ResultType>(
+  args: A,
+  result: R,
+) {
   return { args, result };
 }
 
@@ -29,6 +33,8 @@ export const symbols = {
 
   // long syscall(long number, ...), with one argument
   syscall: fn(["usize", "usize"], "i32"),
+  // int prctl(int option, unsigned long, unsigned long, unsigned long, unsigned long)
+  prctl: fn(["i32", "usize", "usize", "usize", "usize"], "i32"),
 
   // int socket(int domain, int type, int protocol)
   socket: fn(["i32", "i32", "i32"], "i32"),
@@ -140,6 +146,11 @@ export interface ProgramPlan {
   readonly output: string;
 }
 
+/** A function that C may call, on the thread that made it. */
+export interface Callback extends Disposable {
+  readonly address: number;
+}
+
 /** What a runtime must offer; `bun.ts` and `deno.ts` are the two that do. */
 export interface Runtime {
   readonly name: "bun" | "deno";
@@ -147,6 +158,11 @@ export interface Runtime {
   readonly version: string;
   /** Opens a shared library and binds the functions of a table. Throws when either is missing. */
   bind<T extends Record<string, Signature>>(library: string, table: T): Functions<T>;
+  /**
+   * Lets C call `call`, which gets numbers and must not throw: an exception would skip the frames of C.
+   * Keep the result for as long as C has the address. A function without a result is an `i32` here.
+   */
+  callback(signature: Signature, call: (...args: number[]) => number): Callback;
   /** Wraps memory that JavaScript does not own. The caller keeps it mapped for the view's life. */
   view(address: number, length: number): ArrayBuffer;
   /** The address of a typed array's first byte. Valid while the array is referenced. */

@@ -36,6 +36,15 @@ export {
   type MemoryPiece,
 } from "./drivers/gpu.ts";
 export {
+  capset,
+  capsetInfo,
+  createResource3d,
+  type GpuBox,
+  GpuContext,
+  type GpuLayout,
+  type GpuShape,
+} from "./drivers/gpu-context.ts";
+export {
   type DisplayMessage,
   GpuDisplay,
   type GpuDisplayOptions,
@@ -49,6 +58,8 @@ export {
   GpuFormat,
   GpuResponse,
   gpuCommand,
+  gpuCommandOf,
+  inContext,
   words64,
 } from "./drivers/gpu-wire.ts";
 export { InputDriver, type InputOptions } from "./drivers/input.ts";

@@ -8,8 +8,8 @@ import { Entry } from "./wire.ts";
 /** Pieces of one resource at most; QEMU's limit. */
 export const MAX_ENTRIES = 16384;
 
-/** Bytes that an entry takes here. */
-const ENTRY_COST = 24;
+/** Bytes that an entry takes here, and in a list of iovecs. */
+const ENTRY_COST = 40;
 
 export class Backing {
   /** In bytes. */
@@ -50,6 +50,24 @@ export class Backing {
         const window = space.find(address, Access.READ);
         if (window === null) return absent(space, address, end - address);
         address = window.end;
+      }
+    }
+    return true;
+  }
+
+  /**
+   * Tells `take` where the pieces are in this process, one after another. False when the guest has no such
+   * memory any more. Throws `TranslationMiss`.
+   */
+  locate(space: AddressSpace, take: (address: number, length: number) => void): boolean {
+    for (let i = 0; i < this.#address.length; i++) {
+      const end = this.#address[i]! + (this.#start[i + 1]! - this.#start[i]!);
+      for (let address = this.#address[i]!; address < end; ) {
+        const window = space.find(address, Access.WRITE);
+        if (window === null) return absent(space, address, end - address);
+        const stop = Math.min(window.end, end);
+        take(window.host + (address - window.origin), stop - address);
+        address = stop;
       }
     }
     return true;

@@ -13,7 +13,6 @@ import {
   takeImage,
 } from "./commands.ts";
 import { Order, orderOf } from "./formats.ts";
-import type { Image } from "./image.ts";
 import { RESOURCE_COST, Resource } from "./resources.ts";
 import type { BlobView, Scanout } from "./scanouts.ts";
 import type { GpuState } from "./state.ts";
@@ -80,7 +79,7 @@ export class BlobCommands {
     const index = chain.readU32(SetScanoutBlob.scanout);
     const id = chain.readU32(SetScanoutBlob.resource);
     return setScanout(this.#state, chain, index, id, (scanout, resource) =>
-      resource.image !== null || resource.backing === null
+      resource.image !== null || resource.texture !== null || resource.backing === null
         ? responder.refuse(chain, ERR_INVALID_PARAMETER, Reason.UNBACKED)
         : this.#show(chain, scanout, resource),
     );
@@ -107,7 +106,8 @@ export class BlobCommands {
     if (part.width < 1 || part.height < 1 || !isWithin(part, width, height)) {
       return responder.refuse(chain, ERR_INVALID_PARAMETER, Reason.RECT);
     }
-    const image = this.#imageFor(scanout, width, height);
+    const image =
+      scanouts.copyOf(scanout, width, height) ?? takeImage(this.#state, width, height, 0);
     if (image === null) return responder.refuse(chain, ERR_OUT_OF_MEMORY, Reason.MEMORY);
     scanouts.show(scanout, resource, image, part, view);
     if (!copyBlob(chain, scanout, { x: 0, y: 0, width, height })) {
@@ -115,11 +115,5 @@ export class BlobCommands {
       return responder.refuse(chain, ERR_UNSPEC, Reason.ABSENT);
     }
     return responder.ok(chain);
-  }
-
-  /** The scanout's copy of the blob it shows, if it has the right size, or a new one. */
-  #imageFor({ image, blob }: Scanout, width: number, height: number): Image | null {
-    if (blob !== null && image?.width === width && image.height === height) return image;
-    return takeImage(this.#state, width, height, 0);
   }
 }

@@ -6,7 +6,7 @@ import { Order, orderOf, reorder } from "./formats.ts";
 import { Image } from "./image.ts";
 import { RESOURCE_COST, Resource } from "./resources.ts";
 import type { Rect, Scanout } from "./scanouts.ts";
-import type { GpuState } from "./state.ts";
+import { type GpuState, isTranslated } from "./state.ts";
 import {
   Attach,
   Create2d,
@@ -50,6 +50,10 @@ export const Reason = {
   SHORT: "the guest memory is shorter than the blob",
   BLOB: "a blob is not an image",
   FEATURE: "its feature is not negotiated",
+  UNSEEN: "its form or its pixel format cannot be shown",
+  READING: "the renderer does not give the pixels",
+  IOMMU: "behind an IOMMU, guest memory cannot be lent to the renderer",
+  LENT: "the renderer cannot use its guest memory",
 } as const;
 
 /** Tells whether a rectangle lies in an image. Sums of two u32 are exact. */
@@ -157,10 +161,26 @@ export class Commands {
     const { scanouts, responder } = this.#state;
     const rect = readRect(chain, this.#rect);
     const { image } = resource;
-    if (image === null) return responder.refuse(chain, ERR_INVALID_PARAMETER, Reason.BLOB);
+    if (image === null) return this.#showTexture(chain, scanout, resource, rect);
     if (rect.width < 1 || rect.height < 1 || !isWithin(rect, image.width, image.height)) {
       return responder.refuse(chain, ERR_INVALID_PARAMETER, Reason.RECT);
     }
+    scanouts.show(scanout, resource, image, rect, null);
+    return responder.ok(chain);
+  }
+
+  #showTexture(chain: Chain, scanout: Scanout, resource: Resource, rect: Rect): number {
+    const { scanouts, responder } = this.#state;
+    const { texture } = resource;
+    if (texture === null) return responder.refuse(chain, ERR_INVALID_PARAMETER, Reason.BLOB);
+    const { width, height } = texture.shape;
+    if (texture.order < 0) return responder.refuse(chain, ERR_INVALID_PARAMETER, Reason.UNSEEN);
+    if (rect.width < 1 || rect.height < 1 || !isWithin(rect, width, height)) {
+      return responder.refuse(chain, ERR_INVALID_PARAMETER, Reason.RECT);
+    }
+    const image =
+      scanouts.copyOf(scanout, width, height) ?? takeImage(this.#state, width, height, 0);
+    if (image === null) return responder.refuse(chain, ERR_OUT_OF_MEMORY, Reason.MEMORY);
     scanouts.show(scanout, resource, image, rect, null);
     return responder.ok(chain);
   }
@@ -172,14 +192,17 @@ export class Commands {
     if (resource === undefined) {
       return responder.refuse(chain, ERR_INVALID_RESOURCE_ID, Reason.RESOURCE);
     }
-    const { image } = resource;
-    if (image !== null && !isWithin(rect, image.width, image.height)) {
+    const size = resource.image ?? resource.texture?.shape;
+    if (size !== undefined && !isWithin(rect, size.width, size.height)) {
       return responder.refuse(chain, ERR_INVALID_PARAMETER, Reason.RECT);
     }
     for (const scanout of scanouts.all) {
       if (scanout.resource !== resource) continue;
       if (scanout.blob !== null && !copyBlob(chain, scanout, rect)) {
         return responder.refuse(chain, ERR_UNSPEC, Reason.ABSENT);
+      }
+      if (resource.image === null && !copyTexture(scanout, rect)) {
+        return responder.refuse(chain, ERR_UNSPEC, Reason.READING);
       }
       scanouts.damage(scanout, rect);
     }
@@ -208,6 +231,7 @@ export class Commands {
     if (!copyRows(chain, backing, offset, image.stride, image, rect, resource.order)) {
       return responder.refuse(chain, ERR_UNSPEC, Reason.ABSENT);
     }
+    resource.texture?.writeFrom(image, rect);
     return responder.ok(chain);
   }
 
@@ -224,8 +248,21 @@ export class Commands {
       memory.giveBack(result.cost);
       return responder.refuse(chain, ERR_INVALID_PARAMETER, Reason.SHORT);
     }
-    resources.attach(resource, result);
-    return responder.ok(chain);
+    return this.#lend(chain, resource, result);
+  }
+
+  /** Gives a resource its guest memory, also for the renderer if it has to do with it. */
+  #lend(chain: Chain, resource: Resource, backing: Backing): number {
+    const { resources, responder, features } = this.#state;
+    const { texture } = resource;
+    resources.attach(resource, backing);
+    if (texture === null) return responder.ok(chain);
+    const translated = isTranslated(features);
+    if (!translated && texture.attach(backing, chain.space)) return responder.ok(chain);
+    // What a 2D resource is made of is ours alone to read.
+    if (resource.image !== null) return responder.ok(chain);
+    resources.detach(resource);
+    return responder.refuse(chain, ERR_UNSPEC, translated ? Reason.IOMMU : Reason.LENT);
   }
 
   /** Reads entries of guest memory. Returns the bytes written when that is refused. */
@@ -303,6 +340,17 @@ export function copyRows(
     if (order !== Order.BGRA) reorder(pixels, to / PIXEL, to / PIXEL + width, order);
   }
   return true;
+}
+
+/** Copies a rectangle of what a scanout shows, or all of it when it has nothing yet, if it is a texture. */
+function copyTexture(scanout: Scanout, rect: Rect): boolean {
+  const { image, resource, stale } = scanout;
+  const texture = resource!.texture;
+  if (texture === null) return true;
+  scanout.stale = false;
+  if (stale)
+    return texture.readInto(image!, { x: 0, y: 0, width: image!.width, height: image!.height });
+  return rect.width === 0 || rect.height === 0 || texture.readInto(image!, rect);
 }
 
 /** Copies what a scanout shows of a rectangle of its blob. False when that is not memory any more. */

@@ -4,19 +4,27 @@ import { BlobCommands } from "./blob-commands.ts";
 import { Commands } from "./commands.ts";
 import type { Queries } from "./queries.ts";
 import type { GpuState } from "./state.ts";
+import type { ThreeD } from "./virgl/three-d.ts";
 import {
   Attach,
   Command,
+  ContextResource,
   Create2d,
+  Create3d,
   CreateBlob,
+  CreateContext,
   Flush,
+  GetCapset,
+  GetCapsetInfo,
   GetEdid,
   Header,
   ResourceOnly,
   Response,
   SetScanout,
   SetScanoutBlob,
+  Submit3d,
   Transfer,
+  Transfer3d,
 } from "./wire.ts";
 
 /** Bytes that a command has at least; the header for one that is not known. */
@@ -32,6 +40,15 @@ const sizes: ReadonlyMap<number, number> = new Map([
   [Command.RESOURCE_ASSIGN_UUID, ResourceOnly.size],
   [Command.RESOURCE_CREATE_BLOB, CreateBlob.size],
   [Command.SET_SCANOUT_BLOB, SetScanoutBlob.size],
+  [Command.GET_CAPSET_INFO, GetCapsetInfo.size],
+  [Command.GET_CAPSET, GetCapset.size],
+  [Command.CTX_CREATE, CreateContext.size],
+  [Command.CTX_ATTACH_RESOURCE, ContextResource.size],
+  [Command.CTX_DETACH_RESOURCE, ContextResource.size],
+  [Command.RESOURCE_CREATE_3D, Create3d.size],
+  [Command.TRANSFER_TO_HOST_3D, Transfer3d.size],
+  [Command.TRANSFER_FROM_HOST_3D, Transfer3d.size],
+  [Command.SUBMIT_3D, Submit3d.size],
 ]);
 
 export class ControlQueue {
@@ -39,16 +56,24 @@ export class ControlQueue {
   readonly #queries: Queries;
   readonly #commands: Commands;
   readonly #blobs: BlobCommands;
+  readonly #threeD: ThreeD | null;
 
-  constructor(state: GpuState, queries: Queries) {
+  /** `threeD`: null for a card without. */
+  constructor(state: GpuState, queries: Queries, threeD: ThreeD | null) {
     this.#state = state;
     this.#queries = queries;
     this.#commands = new Commands(state);
     this.#blobs = new BlobCommands(state, this.#commands);
+    this.#threeD = threeD;
   }
 
   /** Serves one chain. Returns the bytes written or `PENDING`. */
   handle(chain: Chain): number {
+    const written = this.#carryOut(chain);
+    return this.#threeD?.end(chain, written) ?? written;
+  }
+
+  #carryOut(chain: Chain): number {
     const { responder } = this.#state;
     const length = chain.readableBytes;
     const type = length < Header.size ? 0 : chain.readU32(Header.type);
@@ -81,11 +106,15 @@ export class ControlQueue {
         return this.#blobs.create(chain);
       case Command.SET_SCANOUT_BLOB:
         return this.#blobs.setScanout(chain);
-      case Command.GET_CAPSET_INFO:
-      case Command.GET_CAPSET:
-        return responder.refuse(chain, Response.ERR_INVALID_PARAMETER, "there are no capsets");
       default:
-        return responder.refuse(chain, Response.ERR_UNSPEC, "there is no such command");
+        return this.#threeD?.handle(type, chain) ?? this.#unknown(chain, type);
     }
+  }
+
+  #unknown(chain: Chain, type: number): number {
+    const { responder } = this.#state;
+    return type === Command.GET_CAPSET_INFO || type === Command.GET_CAPSET
+      ? responder.refuse(chain, Response.ERR_INVALID_PARAMETER, "there are no capsets")
+      : responder.refuse(chain, Response.ERR_UNSPEC, "there is no such command");
   }
 }

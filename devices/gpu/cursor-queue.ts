@@ -1,6 +1,7 @@
 /** The cursor queue (virtio 1.3, 5.7.6.10). Commands that make no sense are ignored. */
 import type { Chain } from "../../core/chain.ts";
 import type { Log } from "../../core/log.ts";
+import { Image } from "./image.ts";
 import type { GpuState } from "./state.ts";
 import { Command, CURSOR_SIDE, Cursor, Header } from "./wire.ts";
 
@@ -28,7 +29,7 @@ export class CursorQueue {
     if (picture) {
       const hotX = chain.readU32(Cursor.hotX);
       const hotY = chain.readU32(Cursor.hotY);
-      const image = this.#state.resources.get(id)?.image;
+      const image = this.#imageOf(id);
       if (image?.width !== CURSOR_SIDE || image.height !== CURSOR_SIDE) {
         return this.#ignore(`its resource is not an image of ${CURSOR_SIDE} by ${CURSOR_SIDE}`);
       }
@@ -42,6 +43,17 @@ export class CursorQueue {
     cursor.visible = id !== 0;
     this.#state.scanouts.cursorChanged(cursor, picture);
     return 0;
+  }
+
+  /** The image of a resource; a copy of its texture if that has the right size. */
+  #imageOf(id: number): Image | null {
+    const resource = this.#state.resources.get(id);
+    const { image = null, texture = null } = resource ?? {};
+    if (image !== null || texture === null || texture.order < 0) return image;
+    const { width, height } = texture.shape;
+    if (width !== CURSOR_SIDE || height !== CURSOR_SIDE) return null;
+    const copy = new Image(width, height);
+    return texture.readInto(copy, { x: 0, y: 0, width, height }) ? copy : null;
   }
 
   #ignore(reason: string): number {

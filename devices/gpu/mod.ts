@@ -13,6 +13,8 @@ import type { ViewerControls, ViewerInput } from "./displays/web/wire.ts";
 import { Resizing } from "./events.ts";
 import { Queries, type Size } from "./queries.ts";
 import { GpuState } from "./state.ts";
+import { probes } from "./virgl/probes.ts";
+import type { ThreeD } from "./virgl/three-d.ts";
 import { GpuConfig, GpuFeature, MAX_SCANOUTS } from "./wire.ts";
 
 const CONTROL = 0;
@@ -43,6 +45,16 @@ export const gpuOptions = Type.Object({
     default: false,
     description: "Offer blob resources, to front-ends that know of them",
   }),
+  virgl: Type.Boolean({
+    default: false,
+    description: "Offer 3D, which libvirglrenderer carries out: in software, or on a render node",
+  }),
+  renderNode: Type.Optional(
+    Type.String({
+      placeholder: "PATH",
+      description: "With --virgl: the DRM device to render on, as /dev/dri/renderD128",
+    }),
+  ),
   screenshot: Type.Optional(
     Type.String({
       placeholder: "FILE.png",
@@ -71,15 +83,29 @@ function parseResolution(text: string): Size {
 
 async function open(given: GpuOptions, host: GpuHost, input: ViewerInput | null) {
   const { maxOutputs, blob, screenshot, web } = given;
+  if (given.renderNode !== undefined && !given.virgl) {
+    throw new Error("Cannot use --render-node without --virgl");
+  }
   const state = new GpuState(host.log, maxOutputs, parseSize(given.maxHostmem));
   const queries = new Queries(state, parseResolution(given.size));
   const camera = screenshot === undefined ? null : await Screenshot.prepare(screenshot, host.log);
-  const offer = ["EDID", "RESOURCE_UUID", ...(blob ? (["RESOURCE_BLOB"] as const) : [])] as const;
-  const config = { numScanouts: maxOutputs };
+  const threeD = given.virgl ? await openThreeD(state, given.renderNode ?? null, host) : null;
+  const offer: (keyof typeof GpuFeature)[] = ["EDID", "RESOURCE_UUID"];
+  if (blob) offer.push("RESOURCE_BLOB");
+  if (threeD !== null) offer.push("VIRGL", "CONTEXT_INIT");
+  const config = { numScanouts: maxOutputs, numCapsets: threeD?.capsets.length ?? 0 };
   const resizing = new Resizing(queries, host);
   const page = web === undefined ? null : await openPage(web, state, input, resizing, host);
-  const parts = { state, queries, camera, page, resizing, host };
+  const parts = { state, queries, threeD, camera, page, resizing, host };
   return { config, offer, device: makeDevice(parts) };
+}
+
+async function openThreeD(state: GpuState, node: string | null, host: GpuHost): Promise<ThreeD> {
+  const [{ Renderer }, { ThreeD }] = await Promise.all([
+    import("./virgl/renderer.ts"),
+    import("./virgl/three-d.ts"),
+  ]);
+  return new ThreeD(state, new Renderer(node, host.log), host);
 }
 
 async function openPage(
@@ -110,14 +136,15 @@ function controlsOf(input: ViewerInput, resizing: Resizing): ViewerControls {
 interface Parts {
   readonly state: GpuState;
   readonly queries: Queries;
+  readonly threeD: ThreeD | null;
   readonly camera: Screenshot | null;
   readonly page: WebDisplay | null;
   readonly resizing: Resizing;
   readonly host: GpuHost;
 }
 
-function makeDevice({ state, queries, camera, page, resizing, host }: Parts): Device {
-  const control = new ControlQueue(state, queries);
+function makeDevice({ state, queries, threeD, camera, page, resizing, host }: Parts): Device {
+  const control = new ControlQueue(state, queries, threeD);
   const cursors = new CursorQueue(state, host.log);
   const save = (): void => camera?.save(state.scanouts);
   if (camera !== null) for (const signal of SIGNALS) process.on(signal, save);
@@ -141,32 +168,44 @@ function makeDevice({ state, queries, camera, page, resizing, host }: Parts): De
     queries.display = display;
     page?.controlsChanged();
   };
+  const forget = (): void => {
+    threeD?.clear();
+    state.clear();
+  };
   return {
     handle: (chain, queue) =>
       queue.index === CONTROL ? control.handle(chain) : cursors.handle(chain),
-    flush: () => state.scanouts.flush(),
+    flush() {
+      state.scanouts.flush();
+      threeD?.flush();
+    },
     negotiated(features) {
       state.features = features;
     },
     started(queue) {
       // A driver that goes on after a pause has its resources still; a new one knows of none.
-      if (queue.index === CONTROL && queue.fresh) state.clear();
+      if (queue.index !== CONTROL) return;
+      if (queue.fresh) forget();
+      threeD?.started(queue);
     },
     stopping(queue) {
-      if (queue.index === CONTROL) queries.giveUp();
+      if (queue.index !== CONTROL) return;
+      queries.giveUp();
+      threeD?.stopping();
     },
     writeConfig: (at, data) => resizing.write(at, data),
     displaySocket: show,
-    reset: () => state.clear(),
+    reset: forget,
     disconnected() {
       save();
       leave();
-      state.clear();
+      forget();
     },
     [Symbol.dispose]() {
       for (const signal of SIGNALS) process.off(signal, save);
       leave();
-      state.clear();
+      forget();
+      threeD?.[Symbol.dispose]();
       page?.[Symbol.dispose]();
     },
   };
@@ -177,9 +216,10 @@ export function gpuDevice(input: ViewerInput | null = null): AnyDevice {
   return defineDevice({
     type: "gpu",
     id: 16,
-    summary: "Graphics card, 2D: its screen is shown by the front-end, and in browsers",
+    summary: "Graphics card: its screen is shown by the front-end, and in browsers",
     options: gpuOptions,
-    capabilities: [],
+    capabilities: ["virgl", "render-node"],
+    probes,
     features: GpuFeature,
     config: GpuConfig,
     queues: [{ name: "control" }, { name: "cursor" }],

@@ -2,21 +2,24 @@
 import type { Backing } from "./backing.ts";
 import type { HostMemory } from "./host-memory.ts";
 import type { Image } from "./image.ts";
+import type { Texture } from "./virgl/texture.ts";
 
 /** What a resource takes besides its pixels, in bytes; about what its objects do. */
 export const RESOURCE_COST = 1024;
 
-/** A 2D resource, which has an image, or a blob, which has a size. */
+/** A 2D resource, which has an image, a blob, which has a size, or a 3D one, which has a texture. */
 export class Resource {
   readonly id: number;
-  /** The `Order` of its pixels in guest memory. */
+  /** The `Order` of its pixels in guest memory; -1 for those of 3D that cannot be shown. */
   readonly order: number;
-  /** Null for a blob. */
+  /** Null for all but a 2D resource. */
   readonly image: Image | null;
   /** Bytes of a blob. */
   readonly blobSize: number;
   /** Bytes that it takes of the host's memory, its backing not included. */
-  readonly cost: number;
+  cost: number;
+  /** The renderer's side of it: of all 3D resources, and of those of 2D that are in a context. */
+  texture: Texture | null = null;
   backing: Backing | null = null;
   uuid: Uint8Array | null = null;
 
@@ -50,6 +53,10 @@ export class Resources {
     return this.#byId.has(id);
   }
 
+  all(): Iterable<Resource> {
+    return this.#byId.values();
+  }
+
   add(resource: Resource): void {
     this.#byId.set(resource.id, resource);
   }
@@ -60,6 +67,7 @@ export class Resources {
 
   detach(resource: Resource): void {
     if (resource.backing === null) return;
+    resource.texture?.detach();
     this.#memory.giveBack(resource.backing.cost);
     resource.backing = null;
   }
@@ -69,6 +77,7 @@ export class Resources {
     this.detach(resource);
     this.#byId.delete(resource.id);
     this.#memory.giveBack(resource.cost);
+    resource.texture?.[Symbol.dispose]();
     resource.image?.[Symbol.dispose]();
   }
 

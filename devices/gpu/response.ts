@@ -1,12 +1,18 @@
 /** What a command is answered with (virtio 1.3, 5.7.6.7). */
 import type { Chain } from "../../core/chain.ts";
 import type { Log } from "../../core/log.ts";
-import { EdidResponse, Header, HeaderFlag, Response } from "./wire.ts";
+import { Header, HeaderFlag, Response } from "./wire.ts";
+
+/** Bytes of a response at most: of a capset, which a renderer that is newer than we know may have. */
+const MAX_RESPONSE = 4096;
+
+/** Bytes of a capset at most. */
+export const MAX_CAPSET: number = MAX_RESPONSE - Header.size;
 
 export class Responder {
   readonly #log: Log;
   /** Room for the longest response there is; zero behind the header between two of them. */
-  readonly #bytes = new Uint8Array(EdidResponse.size);
+  readonly #bytes = new Uint8Array(MAX_RESPONSE);
   readonly #view = new DataView(this.#bytes.buffer);
   readonly #header = this.#bytes.subarray(0, Header.size);
 

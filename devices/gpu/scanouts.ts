@@ -27,8 +27,10 @@ export class Scanout {
   readonly index: number;
   readonly cursor: CursorState;
   resource: Resource | null = null;
-  /** What is shown: the resource's own image, or a copy of the blob. Null when nothing is. */
+  /** What is shown: the resource's own image, or a copy of the blob or texture. Null when nothing is. */
   image: Image | null = null;
+  /** The copy of a texture has yet to be made. */
+  stale = false;
   /** Set for a blob. */
   blob: BlobView | null = null;
   /** The part of the image that is shown. */
@@ -53,7 +55,7 @@ export class Scanouts {
   readonly displays = new Set<Display>();
   readonly #memory: HostMemory;
 
-  /** Gives the memory of images that are copies of blobs back to `memory`. */
+  /** Gives the memory of images that are copies back to `memory`. */
   constructor(count: number, memory: HostMemory) {
     this.#memory = memory;
     this.all = Array.from({ length: count }, (_, i) => new Scanout(i));
@@ -64,7 +66,7 @@ export class Scanouts {
     return this.all[index];
   }
 
-  /** Shows part of an image, which the scanout owns when it is that of a blob. */
+  /** Shows part of an image, which the scanout owns unless it is the resource's own. */
   show(
     scanout: Scanout,
     resource: Resource,
@@ -75,12 +77,13 @@ export class Scanouts {
     const { x, y, width, height } = part;
     const same = scanout.image === image && scanout.x === x && scanout.y === y;
     const unchanged = same && scanout.width === width && scanout.height === height;
-    // The same image may be a copy of another blob by now.
-    if (unchanged && blob === null) return;
+    // The same image may be a copy of something else by now.
+    if (unchanged && image === resource.image) return;
     if (scanout.image !== image) this.#release(scanout);
     scanout.resource = resource;
     scanout.image = image;
     scanout.blob = blob;
+    scanout.stale = resource.texture !== null && image !== resource.image;
     scanout.x = x;
     scanout.y = y;
     scanout.width = width;
@@ -92,6 +95,7 @@ export class Scanouts {
   disable(scanout: Scanout): void {
     if (scanout.image === null) return;
     this.#release(scanout);
+    scanout.stale = false;
     scanout.resource = null;
     scanout.image = null;
     scanout.blob = null;
@@ -119,11 +123,29 @@ export class Scanouts {
 
   /** Has the displays show what has changed. */
   flush(): void {
+    this.refresh();
     for (const display of this.displays) display.flush();
   }
 
-  #release({ image, blob }: Scanout): void {
-    if (image === null || blob === null) return;
+  /** The scanout's own copy, if there is one of that size. */
+  copyOf({ image, resource }: Scanout, width: number, height: number): Image | null {
+    const own = image !== null && image !== resource!.image;
+    return own && image.width === width && image.height === height ? image : null;
+  }
+
+  /** Makes the copies that are stale, before anybody looks at them. */
+  refresh(): void {
+    for (const scanout of this.all) {
+      const { stale, image, resource } = scanout;
+      if (!stale) continue;
+      scanout.stale = false;
+      const all = { x: 0, y: 0, width: image!.width, height: image!.height };
+      resource!.texture!.readInto(image!, all);
+    }
+  }
+
+  #release({ image, resource }: Scanout): void {
+    if (image === null || image === resource!.image) return;
     this.#memory.giveBack(image.bytes.length);
     image[Symbol.dispose]();
   }

@@ -1,4 +1,5 @@
 /** All that a GPU knows of its guest, shared by what carries out its commands. */
+import { has, RingFeature } from "../../core/features.ts";
 import type { Log } from "../../core/log.ts";
 import { HostMemory } from "./host-memory.ts";
 import { type Resource, Resources } from "./resources.ts";
@@ -40,4 +41,9 @@ export class GpuState {
     }
     this.resources.clear();
   }
+}
+
+/** Tells whether the driver's addresses go through an IOMMU, which may change what they mean at any time. */
+export function isTranslated(features: bigint): boolean {
+  return has(features, RingFeature.ACCESS_PLATFORM);
 }

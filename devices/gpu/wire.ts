@@ -3,7 +3,13 @@ import { Type } from "typebox";
 import { layout, le32 } from "../../core/layout.ts";
 
 /** Feature bits (virtio 1.3, 5.7.3). */
-export const GpuFeature = { EDID: 1, RESOURCE_UUID: 2, RESOURCE_BLOB: 3 } as const;
+export const GpuFeature = {
+  VIRGL: 0,
+  EDID: 1,
+  RESOURCE_UUID: 2,
+  RESOURCE_BLOB: 3,
+  CONTEXT_INIT: 4,
+} as const;
 
 /** Config space (virtio 1.3, 5.7.4). */
 export const GpuConfig = layout(
@@ -32,7 +38,7 @@ export const Header = {
 /** `Header.flags`. */
 export const HeaderFlag = { FENCE: 1, INFO_RING_IDX: 2 } as const;
 
-/** Types of commands (virtio 1.3, 5.7.6.7). Those of 3D are between 0x200 and 0x2ff. */
+/** Types of commands (virtio 1.3, 5.7.6.7). */
 export const Command = {
   GET_DISPLAY_INFO: 0x100,
   RESOURCE_CREATE_2D: 0x101,
@@ -48,6 +54,14 @@ export const Command = {
   RESOURCE_ASSIGN_UUID: 0x10b,
   RESOURCE_CREATE_BLOB: 0x10c,
   SET_SCANOUT_BLOB: 0x10d,
+  CTX_CREATE: 0x200,
+  CTX_DESTROY: 0x201,
+  CTX_ATTACH_RESOURCE: 0x202,
+  CTX_DETACH_RESOURCE: 0x203,
+  RESOURCE_CREATE_3D: 0x204,
+  TRANSFER_TO_HOST_3D: 0x205,
+  TRANSFER_FROM_HOST_3D: 0x206,
+  SUBMIT_3D: 0x207,
   UPDATE_CURSOR: 0x300,
   MOVE_CURSOR: 0x301,
 } as const;
@@ -56,12 +70,15 @@ export const Command = {
 export const Response = {
   OK_NODATA: 0x1100,
   OK_DISPLAY_INFO: 0x1101,
+  OK_CAPSET_INFO: 0x1102,
+  OK_CAPSET: 0x1103,
   OK_EDID: 0x1104,
   OK_RESOURCE_UUID: 0x1105,
   ERR_UNSPEC: 0x1200,
   ERR_OUT_OF_MEMORY: 0x1201,
   ERR_INVALID_SCANOUT_ID: 0x1202,
   ERR_INVALID_RESOURCE_ID: 0x1203,
+  ERR_INVALID_CONTEXT_ID: 0x1204,
   ERR_INVALID_PARAMETER: 0x1205,
 } as const;
 
@@ -110,6 +127,40 @@ export const Cursor = {
   hotX: 44,
   hotY: 48,
 } as const;
+
+/** CTX_CREATE. `init`: the capset in its low 8 bits, with CONTEXT_INIT. */
+export const CreateContext = {
+  size: 96,
+  nameLength: 24,
+  init: 28,
+  name: 32,
+  maxName: 64,
+  capsetMask: 0xff,
+} as const;
+/** CTX_ATTACH_RESOURCE and CTX_DETACH_RESOURCE. */
+export const ContextResource = { size: 32, resource: 24 } as const;
+/** `target` and all that follows it are u32, up to and including `flags`. */
+export const Create3d = { size: 72, resource: 24, target: 28, flags: 64 } as const;
+/** TRANSFER_TO_HOST_3D and TRANSFER_FROM_HOST_3D. `box`: x, y, z, width, height, depth. */
+export const Transfer3d = {
+  size: 72,
+  box: 24,
+  offset: 48,
+  resource: 56,
+  level: 60,
+  stride: 64,
+  layerStride: 68,
+} as const;
+/** Followed by `bytes` of commands. */
+export const Submit3d = { size: 32, bytes: 24 } as const;
+export const GetCapsetInfo = { size: 32, index: 24 } as const;
+export const GetCapset = { size: 32, id: 24, version: 28 } as const;
+/** virtio_gpu_resp_capset_info: id, latest version, size. */
+export const CapsetInfoResponse = { size: 40, id: 24, version: 28, bytes: 32 } as const;
+
+/** Capsets (virtio 1.3, 5.7.6.8). */
+export const CAPSET_VIRGL = 1;
+export const CAPSET_VIRGL2 = 2;
 
 /** `CreateBlob.memory`: the guest's own, the only kind that needs no 3D. */
 export const BLOB_MEM_GUEST = 1;

@@ -1,7 +1,13 @@
 /** Numbers of the graphics device as a driver reads the specification (virtio 1.3, 5.7). */
 
 /** Feature bits. */
-export const GpuBit = { VIRGL: 0, EDID: 1, RESOURCE_UUID: 2, RESOURCE_BLOB: 3 } as const;
+export const GpuBit = {
+  VIRGL: 0,
+  EDID: 1,
+  RESOURCE_UUID: 2,
+  RESOURCE_BLOB: 3,
+  CONTEXT_INIT: 4,
+} as const;
 
 export const GpuCommand = {
   GET_DISPLAY_INFO: 0x100,
@@ -18,6 +24,14 @@ export const GpuCommand = {
   RESOURCE_ASSIGN_UUID: 0x10b,
   RESOURCE_CREATE_BLOB: 0x10c,
   SET_SCANOUT_BLOB: 0x10d,
+  CTX_CREATE: 0x200,
+  CTX_DESTROY: 0x201,
+  CTX_ATTACH_RESOURCE: 0x202,
+  CTX_DETACH_RESOURCE: 0x203,
+  RESOURCE_CREATE_3D: 0x204,
+  TRANSFER_TO_HOST_3D: 0x205,
+  TRANSFER_FROM_HOST_3D: 0x206,
+  SUBMIT_3D: 0x207,
   UPDATE_CURSOR: 0x300,
   MOVE_CURSOR: 0x301,
 } as const;
@@ -25,12 +39,15 @@ export const GpuCommand = {
 export const GpuResponse = {
   OK: 0x1100,
   DISPLAY_INFO: 0x1101,
+  CAPSET_INFO: 0x1102,
+  CAPSET: 0x1103,
   EDID: 0x1104,
   RESOURCE_UUID: 0x1105,
   UNSPEC: 0x1200,
   OUT_OF_MEMORY: 0x1201,
   INVALID_SCANOUT_ID: 0x1202,
   INVALID_RESOURCE_ID: 0x1203,
+  INVALID_CONTEXT_ID: 0x1204,
   INVALID_PARAMETER: 0x1205,
 } as const;
 
@@ -63,6 +80,20 @@ export function gpuCommandOf(type: number, words: readonly number[]): Uint8Array
     view.setUint32(GPU_HEADER + 4 * i, word, true);
   });
   return bytes;
+}
+
+/** Has a command name its context, and its fence unless that is null. Returns the command. */
+export function inContext(
+  command: Uint8Array<ArrayBuffer>,
+  context: number,
+  fence: number | null = null,
+): Uint8Array<ArrayBuffer> {
+  const view = new DataView(command.buffer);
+  view.setUint32(16, context, true);
+  if (fence === null) return command;
+  view.setUint32(4, 1, true);
+  view.setUint32(8, fence, true);
+  return command;
 }
 
 /** The two words of a u64 below 2^53. */

@@ -44,7 +44,7 @@ export interface GpuAnswer {
 }
 
 /** Features that the driver knows. */
-const gpuFeatures = ringFeatures | mask(GpuBit.EDID, GpuBit.RESOURCE_UUID, GpuBit.RESOURCE_BLOB);
+const gpuFeatures = ringFeatures | mask(...Object.values(GpuBit));
 
 const DISPLAY_INFO_SIZE = 408;
 const EDID_SIZE = 1056;
@@ -108,7 +108,7 @@ export class GpuDriver implements Disposable {
   }
 
   attach(id: number, pieces: readonly MemoryPiece[], count = pieces.length): number {
-    const words = [id, count].concat(entries(pieces));
+    const words = [id, count].concat(this.#entries(pieces));
     return this.command(gpuCommandOf(GpuCommand.RESOURCE_ATTACH_BACKING, words)).type;
   }
 
@@ -145,7 +145,14 @@ export class GpuDriver implements Disposable {
   createBlob(id: number, size: number, pieces: readonly MemoryPiece[], memory = 1): number {
     const { RESOURCE_CREATE_BLOB } = GpuCommand;
     const head = [id, memory, 1, pieces.length, 0, 0, ...words64(size)];
-    return this.command(gpuCommandOf(RESOURCE_CREATE_BLOB, head.concat(entries(pieces)))).type;
+    return this.command(gpuCommandOf(RESOURCE_CREATE_BLOB, head.concat(this.#entries(pieces))))
+      .type;
+  }
+
+  /** The device's addresses of guest memory, and lengths. */
+  #entries(pieces: readonly MemoryPiece[]): number[] {
+    const { ioOffset } = this.frontend.memory;
+    return pieces.flatMap(({ address, length }) => [...words64(address + ioOffset), length, 0]);
   }
 
   setScanoutBlob(
@@ -177,6 +184,3 @@ export class GpuDriver implements Disposable {
 }
 
 const rectWords = ({ x, y, width, height }: GpuRect): number[] => [x, y, width, height];
-
-const entries = (pieces: readonly MemoryPiece[]): number[] =>
-  pieces.flatMap(({ address, length }) => [...words64(address), length, 0]);

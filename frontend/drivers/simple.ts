@@ -12,6 +12,12 @@ export interface SimpleQueueOptions {
   readonly maxBytes?: number;
 }
 
+/** An answer, and the index of the request that it is for. */
+export interface Answered {
+  readonly request: number;
+  readonly bytes: Uint8Array<ArrayBuffer>;
+}
+
 /** One queue of such a device. The front-end is started once all of its queues are made. */
 export class SimpleQueue {
   readonly vring: Vring;
@@ -29,6 +35,33 @@ export class SimpleQueue {
     this.#maxBytes = maxBytes;
     this.#request = frontend.memory.allocate(maxBytes);
     this.#answer = frontend.memory.allocate(maxBytes);
+  }
+
+  /**
+   * Makes several requests available at once, each with `room` bytes for its answer. Returns the answers
+   * in the order in which the chains were completed. Throws `BackEndError` when one is not in time.
+   */
+  exchangeAll(requests: readonly Uint8Array[], room: number): Answered[] {
+    const { memory } = this.#frontend;
+    const { ring } = this.vring;
+    const answers = requests.map((request, token) => {
+      const [from, to] = [memory.allocate(request.length), memory.allocate(room)];
+      memory.write(from, request);
+      ring.clear();
+      ring.push(from, request.length, false);
+      ring.push(to, room, true);
+      if (ring.add(token) < 0)
+        throw new RangeError("Cannot make so many requests: the ring is full");
+      return to;
+    });
+    this.vring.publish();
+    return requests.map(() => {
+      if (!this.vring.wait()) {
+        throw new BackEndError("silent", `Vring ${this.vring.index} did not complete its chains`);
+      }
+      ring.next();
+      return { request: ring.token, bytes: memory.read(answers[ring.token]!, ring.written) };
+    });
   }
 
   /**

@@ -7,6 +7,7 @@ import { after, before, describe, it } from "node:test";
 import { workerModules } from "../../core/worker-modules.ts";
 import { Frontend, SimpleQueue } from "../../frontend/mod.ts";
 import { read } from "../architecture/sources.ts";
+import { noRenderer } from "../gpu/virgl.ts";
 import { Folder } from "../support/folder.ts";
 import { root } from "../support/program.ts";
 import { compilerMissing } from "../tools/build.ts";
@@ -85,6 +86,14 @@ describe("ringside install --compile", () => {
       assert.deepEqual([status, stderr], [0, ""]);
       assert.equal(stdout, launch(from, args).stdout);
     }
+  });
+
+  it("makes a program that starts itself to try what the host can do", { skip: noRenderer }, () => {
+    const devices = folder.at("libexec/ringside/devices.bin");
+    const [command, words] = alone(devices, "gpu", "--print-capabilities");
+    const { stdout } = run(command, words);
+    assert.ok(JSON.parse(stdout).features.includes("virgl"), stdout);
+    assert.equal(stdout, launch("vhost-user-gpu", ["--print-capabilities"]).stdout);
   });
 
   it("makes a program that serves a disk", { skip: compilerMissing() ?? false }, async () => {

@@ -3,7 +3,7 @@
  * rows G7 to G9 of the catalogue of bad input.
  */
 import assert from "node:assert/strict";
-import { describe, it } from "node:test";
+import { it } from "node:test";
 import { frontEndMessages } from "../../core/protocol.ts";
 import { createEventFd, O_RDONLY, openFile } from "../../ffi/mod.ts";
 import {
@@ -15,6 +15,7 @@ import {
   sleep,
 } from "../../frontend/mod.ts";
 import { fdCount, residentSize } from "../support/process-status.ts";
+import { eachCard } from "./card.ts";
 import { HUGE, suite } from "./row.ts";
 import { PIXEL, picture, Surface, shows } from "./screen.ts";
 
@@ -22,8 +23,8 @@ const { OK } = GpuResponse;
 
 const full = process.env.RINGSIDE_TEST_FULL === "1";
 
-describe("bad behaviour around a graphics device", () => {
-  const { row, connect, pid } = suite();
+eachCard("bad behaviour around a graphics device", (card) => {
+  const { row, connect, pid } = suite(card);
 
   row(
     "G7 responses are cut where there is no room for them, and the command is carried out",

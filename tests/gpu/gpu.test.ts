@@ -1,6 +1,6 @@
 /** The graphics device as a program, with a driver and a display on the other side. */
 import assert from "node:assert/strict";
-import { after, before, describe, it } from "node:test";
+import { after, before, it } from "node:test";
 import {
   GpuCommand,
   GpuDisplay,
@@ -12,6 +12,7 @@ import {
   gpuCommand,
 } from "../../frontend/mod.ts";
 import { launcher, Program } from "../support/program.ts";
+import { eachCard } from "./card.ts";
 import { PIXEL, picture, Surface, shows } from "./screen.ts";
 
 const { OK } = GpuResponse;
@@ -19,12 +20,13 @@ const { OK } = GpuResponse;
 const u32 = (bytes: Uint8Array, at: number) =>
   new DataView(bytes.buffer, bytes.byteOffset).getUint32(at, true);
 
-describe("the graphics device", () => {
+eachCard("the graphics device", (card) => {
   let program: Program;
   before(() => {
-    program = new Program([launcher("vhost-user-gpu"), "--socket-path=SOCKET", "--blob"]);
+    const args = ["--socket-path=SOCKET", "--blob", ...card];
+    program = new Program([launcher("vhost-user-gpu"), ...args]);
   });
-  after(() => program[Symbol.dispose]());
+  after(() => program?.[Symbol.dispose]());
 
   const connect = (options?: GpuOptions) => GpuDriver.connect(program.socket, options);
   function withDisplay(settings?: GpuDisplayOptions, options?: GpuOptions) {
@@ -361,12 +363,12 @@ describe("the graphics device", () => {
     assert.equal(driver.create(1, 4, 4), OK);
   });
 
-  it("has the config space of a card without 3D", () => {
+  it("has the config space of a card with its capsets", () => {
     using driver = connect();
     const config = driver.frontend.getConfig(0, 16)!;
     assert.deepEqual(
       [0, 4, 8, 12].map((at) => u32(config, at)),
-      [0, 0, 16, 0],
+      [0, 0, 16, card.includes("--virgl") ? 2 : 0],
     );
     driver.frontend.setConfig(0, new Uint8Array(16).fill(1));
     assert.deepEqual(driver.frontend.getConfig(0, 16), config);

@@ -19,16 +19,22 @@ export const HUGE = 0xffffffff;
 
 type Body = (driver: GpuDriver, display: GpuDisplay) => void;
 
-/** A device with 64 MiB and 4 outputs, to be used within `describe`. */
-export function suite() {
+/** A device with 64 MiB and 4 outputs, to be used within `describe`. `card`: more of its options. */
+export function suite(card: readonly string[] = []) {
   let program: Program;
   let fds = 0;
   before(() => {
-    const args = ["--socket-path=SOCKET", "--blob", "--max-hostmem=64M", "--max-outputs=4"];
+    const args = [
+      "--socket-path=SOCKET",
+      "--blob",
+      "--max-hostmem=64M",
+      "--max-outputs=4",
+      ...card,
+    ];
     program = new Program([launcher("vhost-user-gpu"), ...args]);
     fds = fdCount(program.pid);
   });
-  after(() => program[Symbol.dispose]());
+  after(() => program?.[Symbol.dispose]());
 
   const connect = (options?: GpuOptions) => GpuDriver.connect(program.socket, options);
 

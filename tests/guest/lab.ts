@@ -14,6 +14,8 @@ export const lab = {
   run: join(folder, "run"),
   kernel: join(folder, "kernel/vmlinux"),
   qemuInitrd: join(folder, "qemu.cpio"),
+  /** A disk with a Debian that draws, of lab/graphics.sh. */
+  graphics: join(folder, "graphics.ext4"),
   uml: join(folder, "uml/usr/bin/linux.uml"),
   umlInitrd: join(folder, "uml.cpio"),
 };
@@ -29,6 +31,15 @@ export function labProblem(): string | null {
   if (process.env.CI || process.env.RINGSIDE_REQUIRE_ALL === "1") {
     throw new Error(`${reason} (looked in ${folder})`);
   }
+  return reason;
+}
+
+/** The same for what `lab.graphics` is needed for. */
+export function graphicsProblem(): string | null {
+  const problem = labProblem();
+  if (problem !== null || existsSync(lab.graphics)) return problem;
+  const reason = "no Debian that draws: run tests/guest/lab/graphics.sh";
+  if (process.env.CI || process.env.RINGSIDE_REQUIRE_ALL === "1") throw new Error(reason);
   return reason;
 }
 

@@ -7,6 +7,7 @@ import { createHash, randomBytes } from "node:crypto";
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { decode } from "fast-png";
+import { noRenderer } from "../gpu/virgl.ts";
 import { Namespace, tapProblem } from "../net/namespace.ts";
 import { runtime, startBlk, startDevice } from "./back-end.ts";
 import { type Channel, openChannel } from "./channel.ts";
@@ -44,7 +45,7 @@ function documented(element: string): string {
   return found![0].replaceAll(/'\/run\/(disk|net)\.sock'/g, (_, name) => `'${path(name)}'`);
 }
 
-function domain(name: string, devices: string): string {
+function domain(name: string, devices: string, video = documented("video")): string {
   return `<domain type='qemu'>
   <name>${name}</name>
   <memory unit='MiB'>512</memory>
@@ -61,7 +62,7 @@ function domain(name: string, devices: string): string {
     <emulator>${libvirt.emulator}</emulator>
     <controller type='usb' model='none'/>
     <memballoon model='none'/>
-    ${documented("video")}
+    ${video}
     ${devices}
   </devices>
 </domain>`;
@@ -203,8 +204,36 @@ step("an empty file of its name hides QEMU's, and a broken one stops libvirt", a
   assert.match(check(), /50-ringside-gpu\.json: gpu: chosen first/);
 });
 
+const needs3d = { skip: noRenderer };
+
+step(
+  "a domain that wants 3D gets ours, and not one that comes first without it",
+  async () => {
+    libvirt.run("sh", "-c", "rm /etc/qemu/vhost-user/*-broken.json");
+    const flat = "/usr/local/libexec/flat-gpu";
+    const answer = '{"type":"gpu","features":[]}';
+    libvirt.write(flat, `#!/bin/sh\necho '${answer}'\n`, 0o755);
+    const first = "/etc/qemu/vhost-user/10-flat-gpu.json";
+    libvirt.write(first, JSON.stringify({ description: "2D", type: "gpu", binary: flat }));
+    const plain = documented("video");
+    const video = plain.replace(/(<model [^>]*)\/>/, "$1><acceleration accel3d='yes'/></model>");
+    assert.notEqual(video, plain);
+    writeFileSync(path("choice.xml"), domain("choice", "", video));
+    libvirt.virsh("create", "--paused", path("choice.xml"));
+    const [line = "none"] = commandLines("--fd=");
+    assert.match(line, / gpu --fd=\d+ --virgl $/);
+    libvirt.virsh("destroy", "choice");
+    libvirt.run("rm", first);
+  },
+  needs3d,
+);
+
 step("--priority puts ours first, --compile starts it alone, uninstall takes it away", async () => {
-  libvirt.run("sh", "-c", "rm /etc/qemu/vhost-user/*-broken.json /etc/qemu/vhost-user/50-qemu-*");
+  libvirt.run(
+    "sh",
+    "-c",
+    "rm -f /etc/qemu/vhost-user/*-broken.json /etc/qemu/vhost-user/50-qemu-*",
+  );
   assert.match(libvirt.run(ringside, "install", "gpu"), /Note: .* prefers 50-qemu-gpu\.json/);
   const first = libvirt.run(ringside, "install", "gpu", "--compile", "--priority=40");
   assert.doesNotMatch(first, /Note:/);
