@@ -151,6 +151,32 @@ describe("bad commands of a 3D driver", { skip: noRenderer }, () => {
     assert.equal(context.transferTo(1, { width: 16, height: 16 }), OK);
   });
 
+  row("memory that has gone away is no resource's any more, whatever uses it", (driver) => {
+    const { frontend } = driver;
+    const region = frontend.addRegion(2 ** 20);
+    const address = region.plan.guestAddress;
+    const context = contextOf(driver);
+    const all = { width: 16, height: 16 };
+    for (const id of [1, 2]) {
+      assert.equal(createResource3d(driver, id, image), OK);
+      assert.equal(driver.attach(id, [{ address, length: 1024 }]), OK);
+      assert.equal(context.attach(id), OK);
+      assert.equal(context.transferTo(id, all), OK);
+    }
+    const rect = { x: 0, y: 0, ...all };
+    assert.equal(driver.setScanout(0, 1, rect), OK);
+    // TRANSFER3D of the whole resource, from the host: the same by a command of a stream.
+    const stream = [43 | (13 << 16), 2, 0, 0, 0, 0, 0, 0, 0, 16, 16, 1, 0, 2];
+    assert.equal(context.submit(stream), OK);
+    frontend.removeRegion(region);
+    assert.equal(context.transferFrom(1, all), UNSPEC);
+    assert.equal(context.transferTo(1, all), UNSPEC);
+    assert.equal(context.submit(stream), INVALID_PARAMETER);
+    assert.equal(driver.flush(1, rect), OK);
+    assert.equal(driver.detach(1), OK);
+    assert.equal(driver.unref(2), OK);
+  });
+
   row("transfers that do not fit are refused", (driver) => {
     const address = driver.frontend.memory.allocate(4096, 4096);
     const context = contextOf(driver);

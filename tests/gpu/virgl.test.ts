@@ -202,6 +202,27 @@ describe("a graphics device with --virgl", { skip: noRenderer }, () => {
     surface.show();
   });
 
+  it("ends when it is told to, whatever it has to draw", async () => {
+    using other = new Program([launcher("vhost-user-gpu"), "--socket-path=SOCKET", "--virgl"]);
+    using driver = GpuDriver.connect(other.socket);
+    const drawing = new Drawing(driver, 1, { width: 1024, height: 1024 });
+    assert.equal(drawing.context.submit(drawing.stream()), OK);
+    const { memory } = driver.frontend;
+    const { vring } = driver.control;
+    for (let i = 0; i < 16; i++) {
+      const command = drawing.context.submission(clear(0, i / 16, 0), 1 + i);
+      const [from, to] = [memory.allocate(command.length), memory.allocate(24)];
+      memory.write(from, command);
+      vring.ring.clear();
+      vring.ring.push(from, command.length, false);
+      vring.ring.push(to, 24, true);
+      vring.ring.add(i);
+    }
+    vring.publish();
+    assert.ok(other.stop(), "it had to be killed");
+    assert.deepEqual(await other.exit, { code: 0, signal: null });
+  });
+
   it("is without privileges to gain", async () => {
     const { readFileSync } = await import("node:fs");
     assert.match(readFileSync(`/proc/${program.pid}/status`, "utf8"), /^NoNewPrivs:\t1$/m);
