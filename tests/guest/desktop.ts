@@ -1,10 +1,7 @@
 /** The page of `ringside desktop` in a browser, beside the guest that it belongs to. */
-import { mkdirSync } from "node:fs";
-import { join } from "node:path";
 import type { Page } from "playwright-core";
 import { canvasOf, openBrowser } from "../support/browser.ts";
 import type { BackEnd } from "./back-end.ts";
-import { repository } from "./lab.ts";
 import { until } from "./wait.ts";
 
 /** A browser that shows the page of a desktop. */
@@ -37,14 +34,4 @@ export async function openPage(backEnd: BackEnd): Promise<Onlooker> {
     log: () => "",
     stop: () => browser.close(),
   };
-}
-
-/** Whether pictures for docs/ are wanted: `npm run docs:pictures`. */
-export const wantsPictures: boolean = process.env.RINGSIDE_PICTURES === "1";
-
-/** Saves what the browser shows as a picture of docs/. */
-export async function savePicture(page: Page, name: string): Promise<void> {
-  const folder = join(repository, "docs", "pictures");
-  mkdirSync(folder, { recursive: true });
-  await page.screenshot({ path: join(folder, `${name}.png`) });
 }

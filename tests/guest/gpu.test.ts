@@ -8,9 +8,10 @@ import { mappingsOf } from "../support/process-status.ts";
 import { skipWithoutFile } from "../support/requirements.ts";
 import { buildTool } from "../tools/build.ts";
 import { type BackEnd, runtime, startDesktop, startDevice } from "./back-end.ts";
-import { type Onlooker, openPage, savePicture, wantsPictures } from "./desktop.ts";
+import { type Onlooker, openPage } from "./desktop.ts";
 import { bootGraphical, drawing, type GraphicalGuest, SIZE } from "./gpu.ts";
 import { full } from "./lab.ts";
+import { savePicture, wantsPictures } from "./pictures.ts";
 import type { Picture } from "./pnm.ts";
 import { type StepOptions, scenario } from "./scenario.ts";
 import { until } from "./wait.ts";
@@ -127,7 +128,7 @@ step(
     const lines = commands.map((text) => `echo "# ${text}"; ${text}`).join("; ");
     await guest.run(`(${lines}; printf '# ') >/dev/tty1 2>&1`);
     await onlooker.shows((await settled(guest)).pixels);
-    await savePicture(onlooker.page, "desktop");
+    savePicture("desktop", await onlooker.page.screenshot());
   },
   inBrowser,
 );

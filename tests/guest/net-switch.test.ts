@@ -18,6 +18,8 @@ const MiB = 1024 * 1024;
 const MEBIBYTES = full ? 64 : 8;
 /** MiB that a guest is sent while it moves. */
 const MOVED = 12;
+/** Bytes that tell that data came by a port. */
+const ENOUGH = 64 * 1024;
 const { folder, step, owns, end } = scenario("guests of one switch");
 
 /** Ports of the switch by name, with their VLANs. */
@@ -140,7 +142,12 @@ step("one guest moves to another port while it is sent data", async () => {
   // What comes now is written to memory that was sent, and only the dirty log tells of it.
   const transfer = { from: first, to: second, address: "10.80.0.2", mebibytes: MOVED };
   await sendBetween(transfer, async () => {
-    await sleep(1000);
+    const begun = async () => {
+      await sleep(200);
+      const { second: now } = await counters();
+      return now.rxBytes! - before.second.rxBytes! > ENOUGH ? true : null;
+    };
+    await until(20_000, begun, "data to come by the first port");
     await endMove(second);
     return target;
   });
@@ -149,7 +156,7 @@ step("one guest moves to another port while it is sent data", async () => {
   const after = await counters();
   for (const port of ["second", "target"] as const) {
     const bytes = after[port].rxBytes! - before[port].rxBytes!;
-    assert.ok(bytes > 64 * 1024, `${bytes} bytes came by ${port}`);
+    assert.ok(bytes > ENOUGH, `${bytes} bytes came by ${port}`);
   }
   // What is known of its new port stays when the old one is free.
   await second.stop();

@@ -6,6 +6,7 @@ import { type BackEnd, startDevice } from "./back-end.ts";
 import { drawing } from "./gpu.ts";
 import { bootDrawing, type DrawingGuest, showsCube, startGraphicsDisk } from "./graphics.ts";
 import { graphicsProblem } from "./lab.ts";
+import { encodePicture, savePicture, wantsPictures } from "./pictures.ts";
 import type { Picture } from "./pnm.ts";
 import { scenario } from "./scenario.ts";
 import { until } from "./wait.ts";
@@ -54,7 +55,9 @@ step("a program draws off the screen", async () => {
 
 step("a cube is on the screen, and turns", async () => {
   await guest.starts("kmscube", OUTPUT);
-  await turns(await showsCube(guest));
+  const picture = await showsCube(guest);
+  if (wantsPictures) savePicture("cube", encodePicture(picture));
+  await turns(picture);
   assert.match(await guest.run(`cat ${OUTPUT}`), /renderer: "virgl \(/);
 });
 
