@@ -16,6 +16,7 @@ const names = [
   "gpu",
   "net",
   "net-guest",
+  "net-guest-plain",
   "virgl-bun",
   "virgl-deno",
   "startup",

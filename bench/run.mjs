@@ -35,6 +35,7 @@ All of them when no NAME is given. OPTIONs go to the benchmark:
   --runtimes=bun,deno   which of ours take part
   --with="NAME=COMMAND {socket} {file}"   blk: another back-end
   --no-peers            blk: without qemu-storage-daemon and the back-end in C
+  --plain               net-guest: without offloads, so that all packets have the same size
   --own=DISPLAY         virgl: compare QEMU's own card on such a display, as sdl,gl=on
   --pin=CPU             blk: back-ends on one processor
 `;
