@@ -5,6 +5,7 @@ import { readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { after, before, describe, it } from "node:test";
 import { runtime } from "../../ffi/mod.ts";
+import { until } from "../guest/wait.ts";
 import { Program } from "../tools/process.ts";
 import { type Installed, installPackage } from "./installed.ts";
 import { read, root } from "./sources.ts";
@@ -188,7 +189,9 @@ describe("the installed package", () => {
   it("shows a screen in browsers", async () => {
     const socket = join(installed.project, "gpu.sock");
     const program = await start("vhost-user-gpu", [`--socket-path=${socket}`, "--web=0"], socket);
-    const url = /http:\/\/\S+/.exec(program.stderr)![0];
+    // The socket is there before what was said of the page has come through the pipe.
+    const said = () => /http:\/\/\S+(?=.*\n)/.exec(program.stderr)?.[0];
+    const url = await until(10_000, said, "the page's address");
     const page = await (await fetch(url)).text();
     const script = /<script>(.*)<\/script>/s.exec(page)![1]!;
     // Bundling must leave the functions of the page whole, and with each other's names.
