@@ -18,7 +18,7 @@ export type Capabilities = Static<typeof capabilitiesSchema>;
 
 /**
  * A device's capabilities. A name in `capabilities` that is no option is not a capability, nor is one whose
- * probe fails; `works` carries that out.
+ * probe fails: `works` is asked about those.
  */
 export function capabilitiesOf(
   device: AnyDevice,
@@ -26,8 +26,7 @@ export function capabilitiesOf(
 ): Capabilities {
   const names = new Set(optionRows(device.options).map(({ name }) => name));
   const probes = device.probes ?? {};
-  const isThere = (name: string): boolean =>
-    !Object.hasOwn(probes, name) || (probes[name]!.likely() && works(name));
+  const isThere = (name: string): boolean => !Object.hasOwn(probes, name) || works(name);
   const features = (device.capabilities ?? []).filter((name) => names.has(name) && isThere(name));
   const protocol = declaredNames(device);
   return { type: device.type, features, ...(protocol.length > 0 ? { protocol } : {}) };

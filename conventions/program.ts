@@ -95,8 +95,10 @@ async function runProbe(device: AnyDevice, name: string): Promise<number> {
 export async function runProgram(device: AnyDevice, args: readonly string[]): Promise<number> {
   // Wins over everything else, mistakes included, and opens nothing.
   if (args.includes("--print-capabilities")) {
-    const uncertain = Object.values(device.probes ?? {}).some((probe) => probe.likely());
-    const works = uncertain ? (await import("./attempt.ts")).attemptElsewhere : () => false;
+    const probes = Object.entries(device.probes ?? {});
+    const likely = probes.filter(([, probe]) => probe.likely()).map(([name]) => name);
+    const attempt = likely.length > 0 ? (await import("./attempt.ts")).attemptElsewhere : null;
+    const works = (name: string) => likely.includes(name) && attempt!(name);
     console.log(JSON.stringify(capabilitiesOf(device, works)));
     return ExitStatus.OK;
   }

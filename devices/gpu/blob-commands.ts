@@ -5,12 +5,12 @@ import { Backing } from "./backing.ts";
 import {
   type Commands,
   copyBlob,
+  copyFor,
   hasSides,
-  isWithin,
+  isPart,
   Reason,
   readRect,
   setScanout,
-  takeImage,
 } from "./commands.ts";
 import { Order, orderOf } from "./formats.ts";
 import { RESOURCE_COST, Resource } from "./resources.ts";
@@ -103,11 +103,10 @@ export class BlobCommands {
     if (view.stride < width * PIXEL || end > resource.blobSize) {
       return responder.refuse(chain, ERR_INVALID_PARAMETER, VIEW);
     }
-    if (part.width < 1 || part.height < 1 || !isWithin(part, width, height)) {
+    if (!isPart(part, width, height)) {
       return responder.refuse(chain, ERR_INVALID_PARAMETER, Reason.RECT);
     }
-    const image =
-      scanouts.copyOf(scanout, width, height) ?? takeImage(this.#state, width, height, 0);
+    const image = copyFor(this.#state, scanout, width, height);
     if (image === null) return responder.refuse(chain, ERR_OUT_OF_MEMORY, Reason.MEMORY);
     scanouts.show(scanout, resource, image, part, view);
     if (!copyBlob(chain, scanout, { x: 0, y: 0, width, height })) {

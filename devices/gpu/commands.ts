@@ -61,6 +61,11 @@ export function isWithin(rect: Rect, width: number, height: number): boolean {
   return rect.x + rect.width <= width && rect.y + rect.height <= height;
 }
 
+/** Tells whether a rectangle can be shown: it is not empty, and lies in the image. */
+export function isPart(rect: Rect, width: number, height: number): boolean {
+  return rect.width >= 1 && rect.height >= 1 && isWithin(rect, width, height);
+}
+
 /** Makes an image and takes its memory, or returns null when there is not enough. */
 export function takeImage(state: GpuState, width: number, height: number, extra: number) {
   const cost = width * height * PIXEL + extra;
@@ -71,6 +76,11 @@ export function takeImage(state: GpuState, width: number, height: number, extra:
     state.memory.giveBack(cost);
     return null;
   }
+}
+
+/** The scanout's own copy of what it shows, or a new one; null when there is no memory for it. */
+export function copyFor(state: GpuState, scanout: Scanout, width: number, height: number) {
+  return state.scanouts.copyOf(scanout, width, height) ?? takeImage(state, width, height, 0);
 }
 
 /** Tells whether an image may have such sides. */
@@ -162,7 +172,7 @@ export class Commands {
     const rect = readRect(chain, this.#rect);
     const { image } = resource;
     if (image === null) return this.#showTexture(chain, scanout, resource, rect);
-    if (rect.width < 1 || rect.height < 1 || !isWithin(rect, image.width, image.height)) {
+    if (!isPart(rect, image.width, image.height)) {
       return responder.refuse(chain, ERR_INVALID_PARAMETER, Reason.RECT);
     }
     scanouts.show(scanout, resource, image, rect, null);
@@ -175,11 +185,10 @@ export class Commands {
     if (texture === null) return responder.refuse(chain, ERR_INVALID_PARAMETER, Reason.BLOB);
     const { width, height } = texture.shape;
     if (texture.order < 0) return responder.refuse(chain, ERR_INVALID_PARAMETER, Reason.UNSEEN);
-    if (rect.width < 1 || rect.height < 1 || !isWithin(rect, width, height)) {
+    if (!isPart(rect, width, height)) {
       return responder.refuse(chain, ERR_INVALID_PARAMETER, Reason.RECT);
     }
-    const image =
-      scanouts.copyOf(scanout, width, height) ?? takeImage(this.#state, width, height, 0);
+    const image = copyFor(this.#state, scanout, width, height);
     if (image === null) return responder.refuse(chain, ERR_OUT_OF_MEMORY, Reason.MEMORY);
     scanouts.show(scanout, resource, image, rect, null);
     return responder.ok(chain);
@@ -348,8 +357,7 @@ function copyTexture(scanout: Scanout, rect: Rect): boolean {
   const texture = resource!.texture;
   if (texture === null) return true;
   scanout.stale = false;
-  if (stale)
-    return texture.readInto(image!, { x: 0, y: 0, width: image!.width, height: image!.height });
+  if (stale) return texture.readAll(image!);
   return rect.width === 0 || rect.height === 0 || texture.readInto(image!, rect);
 }
 

@@ -53,7 +53,7 @@ export class CursorQueue {
     const { width, height } = texture.shape;
     if (width !== CURSOR_SIDE || height !== CURSOR_SIDE) return null;
     const copy = new Image(width, height);
-    return texture.readInto(copy, { x: 0, y: 0, width, height }) ? copy : null;
+    return texture.readAll(copy) ? copy : null;
   }
 
   #ignore(reason: string): number {

@@ -139,8 +139,7 @@ export class Scanouts {
       const { stale, image, resource } = scanout;
       if (!stale) continue;
       scanout.stale = false;
-      const all = { x: 0, y: 0, width: image!.width, height: image!.height };
-      resource!.texture!.readInto(image!, all);
+      resource!.texture!.readAll(image!);
     }
   }
 

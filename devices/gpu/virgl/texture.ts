@@ -118,6 +118,11 @@ export class Texture implements Disposable {
     return true;
   }
 
+  /** Copies everything to an image of the same size. */
+  readAll(image: Image): boolean {
+    return this.readInto(image, { x: 0, y: 0, width: image.width, height: image.height });
+  }
+
   /** Copies a rectangle of an image of the same size to its place. */
   writeFrom(image: Image, rect: Rect): boolean {
     return this.#renderer.write(this.id, prepare(image, rect), imageMemory);
